@@ -1,0 +1,88 @@
+"""Every error that Lamella raises on purpose.
+
+```text
+LamellaError                  what failed (`message`), the way out (`hint`)
+├── UsageError                a call or a flag that makes no sense
+├── InputError                a tensor that does not fit the model's inputs
+├── ModelError                the model file itself
+│   ├── MalformedModelError   not valid ONNX: truncated, inconsistent, or made to harm
+│   ├── UnsafeModelError      valid, but it points outside its own folder
+│   └── UnsupportedModelError valid, but nothing here can read or run it
+├── PlanError                 no cut satisfies what was asked
+├── SlicesError               a slices directory that is incomplete or damaged
+├── EngineError               the engine refused the model or failed while running it
+├── ConversionError           a source that cannot be converted
+├── MissingDependencyError    an extra that is not installed
+└── VerificationError         the answer is no: the slices differ from the whole model
+```
+
+`exit_status` is what the command line returns: 2 for wrong usage or input, 1 where the answer is no.
+"""
+
+
+class LamellaError(Exception):
+    """Base of all errors that are meant for the user.
+
+    Args:
+        message: What failed, with its name, number and limit, on one line, with no trailing period.
+        hint: The way out, on one line, or None where the message already says it.
+    """
+
+    exit_status = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(LamellaError):
+    """A call, flag or argument that makes no sense."""
+
+
+class InputError(LamellaError):
+    """A tensor is missing, unknown, or does not fit the model's input."""
+
+
+class ModelError(LamellaError):
+    """The model file cannot be used."""
+
+
+class MalformedModelError(ModelError):
+    """The file is not valid ONNX: truncated, inconsistent, or made to harm."""
+
+
+class UnsafeModelError(ModelError):
+    """The model points at files that it must not read."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model is valid, but nothing here can read or run it."""
+
+
+class PlanError(LamellaError):
+    """No cut of the model satisfies what was asked."""
+
+
+class SlicesError(LamellaError):
+    """A slices directory is incomplete, damaged, or from another version."""
+
+
+class EngineError(LamellaError):
+    """The engine refused the model or failed while running it."""
+
+    exit_status = 1
+
+
+class ConversionError(LamellaError):
+    """A source cannot be converted to ONNX."""
+
+
+class MissingDependencyError(LamellaError):
+    """A feature needs an extra that is not installed."""
+
+
+class VerificationError(LamellaError):
+    """The slices do not give the whole model's answer."""
+
+    exit_status = 1

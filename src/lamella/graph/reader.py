@@ -1,0 +1,175 @@
+"""The reader: from a structure to a Model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lamella.errors import MalformedModelError
+from lamella.graph.body import NodeReader
+from lamella.graph.model import Function, Model, Weight
+from lamella.graph.protobuf import LEN, VARINT, fields, signed, text
+from lamella.graph.scanner import Structure, scan
+from lamella.graph.schema import Function as FunctionField
+from lamella.graph.schema import Graph as GraphField
+from lamella.graph.schema import Model as ModelField
+from lamella.graph.schema import OperatorSetId, Sparse
+from lamella.graph.source import MemorySource
+from lamella.graph.stored import Span, read_entry, read_stored_tensor
+from lamella.graph.value_types import read_value
+from lamella.graph.validity import check
+from lamella.graph.weights import weight_of
+
+
+def load(path: str | Path) -> Model:
+    """Read a model's structure; its weights stay on disk.
+
+    Reads what is not a weight (0.1 to 2 MB for models of up to 5 GB); memory does not grow with the weights.
+
+    Args:
+        path: An `.onnx` file. External data is found beside it.
+
+    Raises:
+        MalformedModelError: The file is broken, or contradicts itself.
+        UnsafeModelError: Its external data lies outside its folder.
+        UnsupportedModelError: It is in another format, or uses what no runtime supports.
+    """
+    path = Path(path)
+    return read(path, scan(path))
+
+
+def read(path: Path, structure: Structure) -> Model:
+    """Read a structure into a Model, and check that it is consistent."""
+    model = _Reader(path, structure).read()
+    check(model)
+    return model
+
+
+class _Reader:
+    def __init__(self, path: Path, structure: Structure) -> None:
+        self._data = structure.data
+        self._model = Model(path, structure.data, structure.files)
+        self._nodes = NodeReader(structure.data)
+
+    def read(self) -> Model:
+        model, data = self._model, self._data
+        graphs: list[Span] = []
+        header: list[bytes] = []
+        for number, wire, tag_start, value, stop in fields(data, 0, len(data)):
+            if number == ModelField.GRAPH and wire == LEN:
+                graphs.append((value, stop))
+                continue
+            if number == ModelField.FUNCTIONS and wire == LEN:
+                self._function((value, stop), (tag_start, stop))
+                continue
+            if number == ModelField.TRAINING_INFO:
+                continue
+            header.append(data[tag_start:stop])
+            if number == ModelField.IR_VERSION and wire == VARINT:
+                model.ir_version = signed(value)
+            elif wire == LEN:
+                self._header_field(number, value, stop)
+        if len(graphs) != 1:
+            raise MalformedModelError(
+                f"the file has {len(graphs)} graphs instead of one", hint="it is no ONNX model, or a damaged one"
+            )
+        model.header = b"".join(header)
+        self._graph(*graphs[0])
+        return model
+
+    def _header_field(self, number: int, start: int, end: int) -> None:
+        model, data = self._model, self._data
+        if number in (ModelField.PRODUCER_NAME, ModelField.PRODUCER_VERSION):
+            model.producer = f"{model.producer} {text(data, start, end)}".strip()
+        elif number == ModelField.OPSET_IMPORT:
+            domain, version = _read_opset(data, start, end)
+            model.opset_imports[domain] = version
+        elif number == ModelField.METADATA_PROPS:
+            key, entry = read_entry(data[start:end])
+            model.metadata[key] = entry
+
+    def _graph(self, start: int, end: int) -> None:
+        graph, data = self._model.graph, self._data
+        header: list[bytes] = []
+        read_node = self._nodes.read
+        for number, wire, tag_start, value, stop in fields(data, start, end):
+            if wire != LEN:
+                continue
+            if number == GraphField.NODE:
+                graph.nodes.append(read_node(len(graph.nodes), (value, stop), tag_start))
+            elif number == GraphField.INITIALIZER:
+                self._initializer(weight_of(read_stored_tensor(self._nodes.source, value, stop)), (tag_start, stop))
+            elif number == GraphField.VALUE_INFO:
+                inner = read_value(data, value, stop)
+                graph.values[inner.name] = inner
+            elif number == GraphField.INPUT:
+                graph.inputs.append(read_value(data, value, stop))
+            elif number == GraphField.OUTPUT:
+                graph.outputs.append(read_value(data, value, stop))
+            elif number == GraphField.SPARSE_INITIALIZER:
+                self._initializer(self._sparse(value, stop), (tag_start, stop))
+            elif number == GraphField.QUANTIZATION_ANNOTATION:
+                graph.annotations[_first_text(data, value, stop)] = (tag_start, stop)
+            elif number == GraphField.NAME:
+                graph.name = text(data, value, stop)
+            else:
+                header.append(data[tag_start:stop])
+        graph.header = b"".join(header)
+
+    def _initializer(self, weight: Weight, span: Span) -> None:
+        initializers = self._model.graph.initializers
+        if not weight.name:
+            raise MalformedModelError(f"an initializer at byte {span[0]} has no name", hint="export the model again")
+        if weight.name in initializers:
+            raise MalformedModelError(f"two initializers are named `{weight.name}`", hint="export the model again")
+        weight.span = span
+        initializers[weight.name] = weight
+
+    def _sparse(self, start: int, end: int) -> Weight:
+        """One weight for a sparse initializer: named by its values, as large as values and indices."""
+        weight = Weight("", 0, (), 0, None, sparse=True)
+        for number, wire, _, value, stop in fields(self._data, start, end):
+            if wire == LEN and number in (Sparse.VALUES, Sparse.INDICES):
+                part = read_stored_tensor(MemorySource(self._data), value, stop)
+                weight.nbytes += part.nbytes
+                if number == Sparse.VALUES:
+                    weight.name, weight.datatype, weight.shape = part.name, part.data_type, tuple(part.dims)
+        return weight
+
+    def _function(self, body: Span, span: Span) -> None:
+        data = self._data
+        name = domain = overload = ""
+        calls, weights = set(), []
+        for number, wire, tag_start, value, stop in fields(data, *body):
+            if wire != LEN:
+                continue
+            if number == FunctionField.NAME:
+                name = text(data, value, stop)
+            elif number == FunctionField.DOMAIN:
+                domain = text(data, value, stop)
+            elif number == FunctionField.OVERLOAD:
+                overload = text(data, value, stop)
+            elif number == FunctionField.NODE:
+                node = self._nodes.read(0, (value, stop), tag_start)
+                calls |= {node.op, *node.calls}
+                weights += node.weights
+        op = (domain, name, overload)
+        self._model.functions[op] = Function(op, frozenset(calls), weights, span)
+
+
+def _read_opset(data: bytes, start: int, end: int) -> tuple[str, int]:
+    domain, version = "", 0
+    for number, wire, _, value, stop in fields(data, start, end):
+        if number == OperatorSetId.DOMAIN and wire == LEN:
+            domain = text(data, value, stop)
+        elif number == OperatorSetId.VERSION and wire == VARINT:
+            version = signed(value)
+    return "" if domain == "ai.onnx" else domain, version
+
+
+def _first_text(data: bytes, start: int, end: int) -> str:
+    for number, wire, _, value, stop in fields(data, start, end):
+        if number == 1 and wire == LEN:
+            return text(data, value, stop)
+    return ""
+
+

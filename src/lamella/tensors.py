@@ -1,0 +1,129 @@
+"""Tensors in memory: datatypes, specifications, and the `Tensors` mapping that every part exchanges.
+
+Datatype names are those of the Open Inference Protocol v2. What ONNX has beyond that list keeps ONNX's own name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from lamella.errors import UnsupportedModelError
+
+Array = npt.NDArray[np.generic]
+Tensors = Mapping[str, Array]
+
+Dimension = int | str | None
+"""A size, the name of a symbolic size, or None where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One element type.
+
+    Attributes:
+        name: Open Inference Protocol name (`FP32`), or ONNX's own where the protocol has none (`INT4`).
+        onnx: Value of `TensorProto.DataType`.
+        bits: Size of one element in bits, packed; 0 for `BYTES`, whose elements vary.
+        numpy: Name of the NumPy dtype; those that NumPy lacks come from `ml_dtypes`.
+    """
+
+    name: str
+    onnx: int
+    bits: int
+    numpy: str
+
+    def size_bytes(self, elements: int) -> int:
+        """Bytes of `elements` packed elements (ONNX packs 4-bit types two to a byte); 0 for `BYTES`."""
+        return (elements * self.bits + 7) // 8
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The NumPy dtype of an array that holds this datatype, one element an item."""
+        if self.name in _ML_DTYPES:
+            import ml_dtypes  # registers the types with NumPy; small, but not free
+
+            return np.dtype(getattr(ml_dtypes, self.numpy))
+        return np.dtype(self.numpy)
+
+
+# https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, TensorProto.DataType
+DATATYPES = (
+    Datatype("FP32", 1, 32, "float32"),
+    Datatype("UINT8", 2, 8, "uint8"),
+    Datatype("INT8", 3, 8, "int8"),
+    Datatype("UINT16", 4, 16, "uint16"),
+    Datatype("INT16", 5, 16, "int16"),
+    Datatype("INT32", 6, 32, "int32"),
+    Datatype("INT64", 7, 64, "int64"),
+    Datatype("BYTES", 8, 0, "object"),
+    Datatype("BOOL", 9, 8, "bool"),
+    Datatype("FP16", 10, 16, "float16"),
+    Datatype("FP64", 11, 64, "float64"),
+    Datatype("UINT32", 12, 32, "uint32"),
+    Datatype("UINT64", 13, 64, "uint64"),
+    Datatype("COMPLEX64", 14, 64, "complex64"),
+    Datatype("COMPLEX128", 15, 128, "complex128"),
+    Datatype("BF16", 16, 16, "bfloat16"),
+    Datatype("FLOAT8E4M3FN", 17, 8, "float8_e4m3fn"),
+    Datatype("FLOAT8E4M3FNUZ", 18, 8, "float8_e4m3fnuz"),
+    Datatype("FLOAT8E5M2", 19, 8, "float8_e5m2"),
+    Datatype("FLOAT8E5M2FNUZ", 20, 8, "float8_e5m2fnuz"),
+    Datatype("UINT4", 21, 4, "uint4"),
+    Datatype("INT4", 22, 4, "int4"),
+    Datatype("FLOAT4E2M1", 23, 4, "float4_e2m1fn"),
+    Datatype("FLOAT8E8M0", 24, 8, "float8_e8m0fnu"),
+    Datatype("UINT2", 25, 2, "uint2"),
+    Datatype("INT2", 26, 2, "int2"),
+)
+_ML_DTYPES = {d.name for d in DATATYPES if d.onnx >= 16}
+_BY_NAME = {d.name: d for d in DATATYPES}
+_BY_ONNX = {d.onnx: d for d in DATATYPES}
+
+
+def datatype(key: str | int) -> Datatype:
+    """Look a datatype up by its name or by its `TensorProto.DataType` number.
+
+    Raises:
+        UnsupportedModelError: There is no such datatype.
+    """
+    found = _BY_ONNX.get(key) if isinstance(key, int) else _BY_NAME.get(key)
+    if found is None:
+        raise UnsupportedModelError(
+            f"unknown datatype {key!r}", hint=f"known are: {', '.join(d.name for d in DATATYPES)}"
+        )
+    return found
+
+
+def datatype_of(array: Array) -> Datatype:
+    """The datatype of a NumPy array; text and object arrays are `BYTES`.
+
+    Raises:
+        UnsupportedModelError: ONNX has no type for this dtype.
+    """
+    if array.dtype.kind in "OSUT":
+        return _BY_NAME["BYTES"]
+    name = array.dtype.name
+    for candidate in DATATYPES:
+        if candidate.numpy == name:
+            return candidate
+    raise UnsupportedModelError(f"ONNX has no datatype for NumPy's `{name}`", hint="convert the array first")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """Name, datatype and shape of a tensor that goes into or out of something.
+
+    Attributes:
+        name: The tensor's name in the model.
+        datatype: Datatype name, as in `DATATYPES`; for what is no tensor, ONNX Runtime's notation, such as
+            `seq(tensor(float))`.
+        shape: One entry a dimension; None where not even the rank is known.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[Dimension, ...] | None
