@@ -1,0 +1,69 @@
+"""What an engine is: it loads a model and infers. Nothing else here knows which one is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from lamella.tensors import Array, TensorSpec
+
+Optimization = Literal["none", "basic", "extended", "all"]
+
+Item = object
+"""A tensor in the engine's own memory, an array, or a Python list or dict where ONNX has sequences and maps."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How to load and run.
+
+    Attributes:
+        threads: Threads for one operator; from the CPU share, never from the host's count.
+        optimization: Graph optimisations to apply when loading.
+        low_memory: Leave weights in the page cache instead of copying them into the kernels' layout, and give memory
+            back after each run: about 15 to 20 % slower once warm.
+        spin: Let idle threads spin. It makes a session alone in its process faster, and every other one slower.
+        custom_ops: Shared libraries with custom operators to register.
+    """
+
+    threads: int = 1
+    optimization: Optimization = "all"
+    low_memory: bool = False
+    spin: bool = False
+    custom_ops: tuple[Path, ...] = ()
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    @property
+    def inputs(self) -> Sequence[TensorSpec]:
+        """What it takes."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[TensorSpec]:
+        """What it gives."""
+        ...
+
+    def infer(self, feeds: Mapping[str, Item]) -> dict[str, Item]:
+        """Run once. Items come as given by `infer` of another session of this engine, or as arrays."""
+        ...
+
+    def close(self) -> None:
+        """Release the model's memory; the session cannot be used afterwards."""
+        ...
+
+
+class Engine(Protocol):
+    """Loads models."""
+
+    def load(self, model: Path | bytes, options: EngineOptions, *, folder: Path | None = None) -> Session:
+        """Load a model from a file, or from bytes whose external data lies in `folder`."""
+        ...
+
+    def to_array(self, item: Item) -> Array:
+        """A tensor out of the engine as a NumPy array, which owns or keeps its memory."""
+        ...

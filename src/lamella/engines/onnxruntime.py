@@ -1,0 +1,214 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from contextlib import contextmanager
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from lamella.engines.base import EngineOptions, Item
+from lamella.errors import EngineError, InputError
+from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype_of
+
+_LEVELS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_NAMES = {"FP32": "float", "FP64": "double", "BYTES": "string", "BF16": "bfloat16", "FP16": "float16"}
+_BY_NOTATION = {f"tensor({_NAMES.get(d.name, d.name.lower())})": d for d in DATATYPES}
+_FOREIGN_TYPES = {d.name for d in DATATYPES if d.onnx >= 16}  # those that NumPy lacks: handed over as raw bytes
+_CARRIERS = {2: "uint8", 4: "uint8", 8: "uint8", 16: "uint16"}
+
+
+class OnnxRuntimeEngine:
+    """Loads models into ONNX Runtime's CPU execution provider."""
+
+    def load(self, model: Path | bytes, options: EngineOptions, *, folder: Path | None = None) -> OnnxRuntimeSession:
+        """Load a model from a file, or from bytes whose external data lies in `folder`.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the model; the message is its own.
+        """
+        name = str(model) if isinstance(model, Path) else "the model"
+        with _errors(f"ONNX Runtime {ort.__version__} cannot load {name}"):
+            session = ort.InferenceSession(
+                str(model) if isinstance(model, Path) else model,
+                session_options(options, folder=folder),
+                providers=["CPUExecutionProvider"],
+            )
+        return OnnxRuntimeSession(session, options)
+
+    def to_array(self, item: Item) -> Array:
+        """A tensor out of ONNX Runtime as an array."""
+        return _array(item) if isinstance(item, ort.OrtValue) else np.asarray(item)
+
+
+def session_options(options: EngineOptions, *, folder: Path | None = None) -> ort.SessionOptions:
+    """ONNX Runtime's form of `options`; `folder` is where the external data of a model from bytes lies."""
+    native = ort.SessionOptions()
+    native.log_severity_level = 4
+    native.intra_op_num_threads = options.threads
+    native.inter_op_num_threads = 1
+    native.graph_optimization_level = _LEVELS[options.optimization]
+    native.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
+    if options.low_memory:
+        native.enable_cpu_mem_arena = False
+        native.add_session_config_entry("session.disable_prepacking", "1")
+    if folder is not None:
+        native.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+    for library in options.custom_ops:
+        with _errors(f"the custom operators in `{library}` cannot be registered"):
+            native.register_custom_ops_library(str(library))
+    return native
+
+
+class OnnxRuntimeSession:
+    """A model in ONNX Runtime. Tensors stay `OrtValue`s between sessions: no copy."""
+
+    def __init__(self, session: ort.InferenceSession, options: EngineOptions) -> None:
+        self._session: ort.InferenceSession | None = session
+        self.inputs = [_spec(node) for node in session.get_inputs()]
+        self.outputs = [_spec(node) for node in session.get_outputs()]
+        overridable = [_spec(node) for node in session.get_overridable_initializers()]
+        self._types = {spec.name: spec.datatype for spec in (*self.inputs, *overridable)}
+        self._names = [spec.name for spec in self.outputs]
+        self._plain_outputs = all(spec.datatype in _PLAIN_NAMES for spec in self.outputs)
+
+    def infer(self, feeds: Mapping[str, Item]) -> dict[str, Item]:
+        """Run once.
+
+        Raises:
+            InputError: A tensor does not fit the input's datatype or shape.
+            EngineError: ONNX Runtime fails; the message is its own.
+        """
+        if self._session is None:
+            raise EngineError("this session is closed", hint="load the model again")
+        given = {name: _ort_value(item, self._types.get(name)) for name, item in feeds.items()}
+        with _errors("ONNX Runtime failed"):
+            if self._plain_outputs and all(isinstance(item, ort.OrtValue) for item in given.values()):
+                values = self._session.run_with_ort_values(self._names, given)
+            else:  # strings, sequences and maps have no OrtValue that Python can read
+                values = self._session.run(self._names, given)
+        return dict(zip(self._names, values, strict=True))
+
+    def close(self) -> None:
+        """Release the session and its memory."""
+        self._session = None
+
+
+_PLAIN_NAMES = {d.name for d in DATATYPES} - {"BYTES"}
+
+
+def _spec(node: ort.NodeArg) -> TensorSpec:
+    known = _BY_NOTATION.get(node.type)
+    if known is None:
+        return TensorSpec(node.name, node.type, None)
+    return TensorSpec(node.name, known.name, tuple(node.shape))
+
+
+def _ort_value(item: Item, wanted: str | None) -> Item:
+    """An array as the OrtValue that shares its memory; anything else as it is."""
+    if isinstance(item, ort.OrtValue) or not isinstance(item, np.ndarray):
+        return item
+    found = datatype_of(item)
+    if found.name == "BYTES":
+        return item
+    if wanted in _PLAIN_NAMES and found.name != wanted:
+        raise InputError(f"a tensor of datatype {found.name} was given where the model takes {wanted}")
+    array = np.ascontiguousarray(item) if item.ndim else item
+    if found.name not in _FOREIGN_TYPES:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    return _foreign_value(array, found)
+
+
+def _foreign_value(array: Array, kind: Datatype) -> ort.OrtValue:
+    if kind.bits >= 8:
+        raw = array.view(_CARRIERS[kind.bits])
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, kind.onnx)
+    value = ort.OrtValue.ortvalue_from_shape_and_type(list(array.shape), kind.onnx)
+    packed = pack(array.view(np.uint8).ravel(), kind.bits)
+    ctypes.memmove(value.data_ptr(), packed.ctypes.data, packed.nbytes)
+    return value
+
+
+def _array(value: ort.OrtValue) -> Array:
+    kind = _BY_NOTATION[value.data_type()]
+    if kind.name not in _FOREIGN_TYPES:
+        array: Array = value.numpy()
+        return array
+    shape = tuple(value.shape())
+    raw = np.frombuffer(ctypes.string_at(value.data_ptr(), kind.size_bytes(prod(shape))), np.uint8)
+    if kind.bits < 8:
+        raw = unpack(raw, kind.bits, prod(shape))
+        if kind.name.startswith("INT"):  # ml_dtypes wants the sign spread over the byte
+            raw = ((raw ^ (1 << kind.bits - 1)) - np.uint8(1 << kind.bits - 1)).astype(np.uint8)
+    return raw.view(kind.dtype).reshape(shape)
+
+
+def pack(items: Array, bits: int) -> Array:
+    """Pack one element a byte into `8 // bits` elements a byte, the first in the lowest bits, as ONNX does."""
+    per_byte = 8 // bits
+    padded = np.zeros(-(-items.size // per_byte) * per_byte, np.uint8)
+    padded[: items.size] = items & np.uint8((1 << bits) - 1)
+    packed = np.zeros(padded.size // per_byte, np.uint8)
+    for place in range(per_byte):
+        packed |= padded[place::per_byte] << np.uint8(place * bits)
+    return packed
+
+
+def unpack(packed: Array, bits: int, count: int) -> Array:
+    """The inverse of `pack`."""
+    per_byte = 8 // bits
+    items = np.empty(packed.size * per_byte, np.uint8)
+    for place in range(per_byte):
+        items[place::per_byte] = packed >> np.uint8(place * bits) & np.uint8((1 << bits) - 1)
+    return items[:count]
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Turn ONNX Runtime's exceptions into ours, on one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError, TypeError, *_ORT_ERRORS) as error:
+        reason = " ".join(str(error).split())
+        raise EngineError(f"{what}: {reason[:400]}", hint=_hint(reason)) from error
+
+
+_ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    value
+    for value in vars(ort.capi.onnxruntime_pybind11_state).values()
+    if isinstance(value, type) and issubclass(value, Exception)
+)
+
+
+def _hint(reason: str) -> str:
+    if "is not a registered function/op" in reason or "No Op registered" in reason:
+        return "name the library with the custom operators with `--custom-ops`, or use a newer ONNX Runtime"
+    if "IR version" in reason or "opset" in reason:
+        return "export the model for an older opset, or use a newer ONNX Runtime"
+    if "Invalid rank" in reason or "Got invalid dimensions" in reason:
+        return "give inputs of the shapes that `lamella inspect` shows"
+    return "the message is ONNX Runtime's own"
+
+
+def save_optimized(model: Path, path: Path, *, data_name: str, options: EngineOptions) -> None:
+    """Let ONNX Runtime optimise `model` and write the result to `path`, its weights to `data_name` beside it.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the model.
+    """
+    native = session_options(options)
+    native.optimized_model_filepath = str(path)
+    native.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
+    native.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    with _errors(f"ONNX Runtime {ort.__version__} cannot optimise {model}"):
+        ort.InferenceSession(str(model), native, providers=["CPUExecutionProvider"])

@@ -1,0 +1,5 @@
+"""Where a model is cut, and what each slice needs."""
+
+from lamella.planner.plan import Plan, Slice, plan, read_plan, write_plan
+
+__all__ = ["Plan", "Slice", "plan", "read_plan", "write_plan"]

@@ -1,0 +1,67 @@
+"""Bytes of every value, for assumed sizes of the symbolic dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import prod
+
+from lamella.errors import LamellaError
+from lamella.graph.inference import infer_values, with_outputs
+from lamella.graph.model import Model, Value
+from lamella.graph.samples import assumed_dims, evaluate, index_bounds, sample_inputs
+from lamella.tensors import datatype
+
+_BYTES_PER_STRING = 32
+
+
+def value_sizes(model: Model) -> tuple[dict[str, int], dict[str, Value]]:
+    """Size in bytes of every tensor value, and the type of every value, by name.
+
+    Values that are no tensors have no size. Where inference does not know a shape, the model is run once on made-up
+    inputs, by reference and without optimisation; what even that does not tell counts as empty.
+    """
+    values = infer_values(model)
+    dims = assumed_dims([value.spec for value in model.graph.required_inputs])
+    sizes: dict[str, int] = {}
+    unknown: list[str] = []
+    for name, value in values.items():
+        if value.type is not None and value.type.is_tensor:
+            size = _size(value, dims)
+            if size is None:
+                unknown.append(name)
+            sizes[name] = size or 0
+    made = {name for node in model.graph.nodes for name in node.outputs}
+    unknown = [name for name in unknown if name in made]
+    if unknown:
+        sizes.update(_measured(model, [values[name] for name in unknown]))
+    return sizes, values
+
+
+def _size(value: Value, dims: Mapping[str, int]) -> int | None:
+    assert value.type is not None
+    if value.type.shape is None:
+        return None
+    shape = [evaluate(dim, dims) for dim in value.type.shape]
+    if any(size is None for size in shape):
+        return None
+    elements = prod(size for size in shape if size is not None)
+    kind = datatype(value.type.datatype)
+    return kind.size_bytes(elements) if kind.bits else elements * _BYTES_PER_STRING
+
+
+def _measured(model: Model, values: Iterable[Value]) -> dict[str, int]:
+    """Sizes read off one run, in which `values` are further outputs; empty where the model does not run."""
+    from lamella.engines.base import EngineOptions
+    from lamella.engines.onnxruntime import OnnxRuntimeEngine
+
+    declared = {value.name for value in model.graph.outputs}
+    inputs = [value.spec for value in model.graph.required_inputs]
+    wanted = [value for value in values if value.name not in declared]
+    data, folder = with_outputs(model, [value.proto for value in wanted])
+    engine = OnnxRuntimeEngine()
+    try:
+        session = engine.load(data, EngineOptions(optimization="none", low_memory=True), folder=folder)
+        items = session.infer(sample_inputs(inputs, bounds=index_bounds(model)))
+        return {value.name: engine.to_array(items[value.name]).nbytes for value in wanted}
+    except LamellaError:
+        return {}
