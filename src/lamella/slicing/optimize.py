@@ -1,0 +1,28 @@
+"""Optimises a whole graph before it is cut, so that no fusion is lost at a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lamella.engines.base import EngineOptions
+from lamella.graph.model import Model
+from lamella.graph.reader import load
+
+
+def optimized_model(model: Model, directory: Path, *, custom_ops: Sequence[str | Path] = ()) -> Model:
+    """Write the optimised model into `directory` and read it back.
+
+    Optimises to ONNX Runtime's EXTENDED level: the file stays portable between processors (a layout for one of them
+    would not, onnxruntime #13709). Loads the weights once: memory of about twice the model.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the model.
+    """
+    from lamella.engines.onnxruntime import save_optimized
+
+    stem = f"{model.path.stem}.optimized"
+    path = directory / f"{stem}.onnx"
+    options = EngineOptions(optimization="extended", custom_ops=tuple(Path(library) for library in custom_ops))
+    save_optimized(model.path, path, data_name=f"{stem}.data", options=options)
+    return load(path)

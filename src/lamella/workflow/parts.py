@@ -1,0 +1,140 @@
+"""What a pipeline runs: slices from a directory, or a whole model as a single part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.errors import ModelError
+from lamella.tensors import TensorSpec
+from lamella.workflow.manifest import FILE_NAME, WeightRange, read_manifest
+
+if TYPE_CHECKING:
+    from lamella.graph.model import Model
+
+
+@dataclass(frozen=True)
+class Part:
+    """One model file to run.
+
+    Attributes:
+        model: Its file, or its bytes with references.
+        folder: Where references in bytes start from.
+        inputs: Names of the values that it takes.
+        outputs: Names of the values that it gives.
+        optional_inputs: Weights that the caller may override.
+        weights: Byte ranges of its weights, absolute paths.
+    """
+
+    model: Path | bytes
+    folder: Path | None
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    optional_inputs: tuple[str, ...]
+    weights: tuple[WeightRange, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that a pipeline needs to know of what it runs.
+
+    Attributes:
+        inputs: What the caller must give.
+        optional_inputs: What the caller may give.
+        outputs: What the caller gets.
+        parts: The parts, in the order they run.
+        optimized: Whether the graph is optimised already.
+        index_bounds: For inputs that pick rows of a table, its length.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    optional_inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parts: tuple[Part, ...]
+    optimized: bool
+    index_bounds: Mapping[str, int]
+
+
+def open_source(path: Path) -> Source:
+    """A source from a slices directory or a model file.
+
+    Raises:
+        SlicesError: The directory is no complete slices directory.
+        ModelError: The file is no model that can be read.
+    """
+    if path.is_dir():
+        return _from_directory(path)
+    if path.name == FILE_NAME:
+        return _from_directory(path.parent)
+    if not path.exists():
+        raise ModelError(f"`{path}` does not exist", hint="give an `.onnx` file or a slices directory")
+    from lamella.graph.reader import load
+
+    return whole(load(path))
+
+
+def _from_directory(directory: Path) -> Source:
+    manifest = read_manifest(directory)
+    parts = [
+        Part(
+            directory / entry.file,
+            None,
+            entry.inputs,
+            entry.outputs,
+            entry.optional_inputs,
+            tuple(WeightRange(str(directory / w.file), w.offset, w.length) for w in entry.weights),
+        )
+        for entry in manifest.slices
+    ]
+    return Source(
+        manifest.inputs,
+        manifest.optional_inputs,
+        manifest.outputs,
+        tuple(parts),
+        manifest.optimized,
+        manifest.index_bounds,
+    )
+
+
+def whole(model: Model) -> Source:
+    """The whole model as one part, by reference: ONNX Runtime maps its weights wherever they lie."""
+    from lamella.graph.inference import relocated
+    from lamella.graph.samples import index_bounds
+
+    graph = model.graph
+    optional = [value.spec for value in graph.inputs if value.name in graph.initializers]
+    content: Path | bytes = Path(os.path.realpath(model.path))
+    folder = None
+    if not any(weight.range is not None and weight.range.coding for weight in model.weights):
+        content, folder = relocated(model, model.structure)
+    part = Part(
+        content,
+        folder,
+        tuple(value.name for value in graph.required_inputs),
+        tuple(value.name for value in graph.outputs),
+        tuple(spec.name for spec in optional),
+        (),
+    )
+    return Source(
+        tuple(value.spec for value in graph.required_inputs),
+        tuple(optional),
+        tuple(value.spec for value in graph.outputs),
+        (part,),
+        False,
+        index_bounds(model),
+    )
+
+
+def read_ahead(ranges: tuple[WeightRange, ...]) -> None:
+    """Ask the kernel to read these bytes into the page cache, without waiting for it."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for weight in ranges:
+        descriptor = os.open(weight.file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, weight.offset, weight.length, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)

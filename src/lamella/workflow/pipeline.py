@@ -1,0 +1,178 @@
+"""Runs slices in this process, one after the other, as the values between them require."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Session
+from lamella.errors import EngineError
+from lamella.runtime.cpu import thread_count
+from lamella.runtime.memory import release_free_memory
+from lamella.tensors import Array, TensorSpec
+from lamella.workflow.feeds import check_feeds
+from lamella.workflow.parts import Part, Source, open_source, read_ahead, whole
+
+if TYPE_CHECKING:
+    from lamella.graph.model import Model
+
+
+@dataclass
+class SliceTiming:
+    """Milliseconds that one slice took: to load, each time that was needed, and to infer, for each request."""
+
+    load_ms: list[float] = field(default_factory=list)
+    infer_ms: list[float] = field(default_factory=list)
+
+
+class Pipeline:
+    """A model in slices, ready to infer.
+
+    Resident by default: every slice stays loaded, and tensors go from one to the next without a copy. With
+    `low_memory`, one slice is in memory at a time: each request loads, runs and drops all of them, at the cost of a
+    few milliseconds a slice, and takes as much memory as the largest.
+
+    Example:
+        ```python
+        with lamella.Pipeline("bert.slices") as pipeline:
+            outputs = pipeline.infer({"input_ids": ids, "attention_mask": mask})
+        ```
+
+    Args:
+        source: A slices directory, an `.onnx` file, or a model from `lamella.load`; a model runs as one slice.
+        low_memory: Keep one slice in memory at a time.
+        threads: Threads for one operator; by default as many as this process's share of the CPU.
+        optimization: Graph optimisations when a slice is loaded; by default what suits the source and mode.
+        custom_ops: Shared libraries with custom operators.
+
+    Raises:
+        ModelError: The source cannot be read.
+        SlicesError: The slices directory is incomplete or damaged.
+        EngineError: The engine refuses a slice.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Model | Source,
+        *,
+        low_memory: bool = False,
+        threads: int | None = None,
+        optimization: Optimization | None = None,
+        custom_ops: Sequence[str | Path] = (),
+    ) -> None:
+        from lamella.engines.onnxruntime import OnnxRuntimeEngine
+
+        self._source = _source_of(source)
+        self._engine: Engine = OnnxRuntimeEngine()
+        self._options = EngineOptions(
+            threads=threads or thread_count(),
+            optimization=optimization or _optimization(self._source, low_memory),
+            low_memory=low_memory,
+            spin=len(self._source.parts) == 1,
+            custom_ops=tuple(Path(library) for library in custom_ops),
+        )
+        self.inputs: list[TensorSpec] = list(self._source.inputs)
+        self.outputs: list[TensorSpec] = list(self._source.outputs)
+        self.index_bounds: Mapping[str, int] = self._source.index_bounds
+        self.timings = [SliceTiming() for _ in self._source.parts]
+        self._last_use = _last_uses(self._source)
+        self._low_memory, self._closed = low_memory, False
+        self._sessions: list[Session] = []
+        if not low_memory:
+            self._sessions = [self._load(index) for index in range(len(self._source.parts))]
+
+    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run every slice once.
+
+        Args:
+            inputs: An array for each of `self.inputs`, by name; initializers that the model declares as inputs may be
+                overridden too.
+
+        Returns:
+            An array for each of `self.outputs`, by name; a list or dict where the model gives a sequence or map.
+
+        Raises:
+            InputError: An input is missing, unknown, or of another datatype or shape.
+            EngineError: The engine fails.
+        """
+        if self._closed:
+            raise EngineError("this pipeline is closed", hint="make another one")
+        values: dict[str, Item] = dict(check_feeds(inputs, self._source.inputs, self._source.optional_inputs))
+        for index, part in enumerate(self._source.parts):
+            feeds = {name: values[name] for name in part.inputs}
+            feeds.update((name, values[name]) for name in part.optional_inputs if name in values)
+            values.update(self._run(index, feeds))
+            del feeds
+            for name in self._last_use[index]:
+                values.pop(name, None)
+        return {spec.name: self._result(values[spec.name]) for spec in self._source.outputs}
+
+    def _run(self, index: int, feeds: Mapping[str, Item]) -> dict[str, Item]:
+        session = self._load(index) if self._low_memory else self._sessions[index]
+        if self._low_memory and index + 1 < len(self._source.parts):
+            read_ahead(self._source.parts[index + 1].weights)
+        started = perf_counter()
+        found = session.infer(feeds)
+        self.timings[index].infer_ms.append((perf_counter() - started) * 1000)
+        if self._low_memory:
+            session.close()
+            release_free_memory()
+        return found
+
+    def _load(self, index: int) -> Session:
+        part: Part = self._source.parts[index]
+        started = perf_counter()
+        session = self._engine.load(part.model, self._options, folder=part.folder)
+        self.timings[index].load_ms.append((perf_counter() - started) * 1000)
+        return session
+
+    def _result(self, item: Item) -> Array:
+        if isinstance(item, (list, dict)):
+            return item  # type: ignore[return-value]  # a sequence or map: ONNX Runtime's own list or dict
+        return self._engine.to_array(item)
+
+    def close(self) -> None:
+        """Release every slice."""
+        for session in self._sessions:
+            session.close()
+        self._sessions, self._closed = [], True
+
+    def __enter__(self) -> Pipeline:
+        """The pipeline itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _source_of(source: str | Path | Model | Source) -> Source:
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, (str, Path)):
+        return open_source(Path(source))
+    directory = getattr(source, "directory", None)  # what `lamella.slice` returns
+    return open_source(directory) if directory is not None else whole(source)
+
+
+def _optimization(source: Source, low_memory: bool) -> Optimization:
+    """Layout changes copy convolution weights, which `low_memory` is to avoid; a fused graph is loaded as it is."""
+    if source.optimized:
+        return "none"
+    return "extended" if low_memory else "all"
+
+
+def _last_uses(source: Source) -> list[list[str]]:
+    """For each part, the values that nothing later needs."""
+    last: dict[str, int] = {}
+    for index, part in enumerate(source.parts):
+        for name in (*part.inputs, *part.outputs):
+            last[name] = index
+    kept = {spec.name for spec in source.outputs}
+    return [[n for n, at in last.items() if at == index and n not in kept] for index in range(len(source.parts))]
