@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from lamella.errors import MalformedModelError
@@ -13,6 +14,15 @@ from lamella.graph.source import MemorySource
 from lamella.graph.stored import Span, read_stored_tensor
 from lamella.graph.weights import weight_of
 
+_TEXTS = {NodeField.NAME, NodeField.OP_TYPE, NodeField.DOMAIN, NodeField.OVERLOAD}
+# First byte of the tag of a tensor or graph in an attribute, in every encoding of it: most attributes have none.
+_MAY_NEST = re.compile(
+    b"[%s]"
+    % b"".join(
+        re.escape(bytes([number << 3 | LEN])) + re.escape(bytes([number << 3 | LEN | 0x80]))
+        for number in (Attribute.T, Attribute.G, Attribute.TENSORS, Attribute.GRAPHS)
+    )
+)
 _NO_CALLS: frozenset[OpId] = frozenset()
 
 
@@ -41,7 +51,7 @@ class NodeReader:
         data = self._data
         inputs: list[str] = []
         outputs: list[str] = []
-        op_type = domain = overload = name = ""
+        texts: dict[int, str] = {}
         inner = None
         for number, wire, _, value, stop in fields(data, *body):
             if wire != LEN:
@@ -50,16 +60,12 @@ class NodeReader:
                 inputs.append(text(data, value, stop))
             elif number == NodeField.OUTPUT:
                 outputs.append(text(data, value, stop))
-            elif number == NodeField.OP_TYPE:
-                op_type = text(data, value, stop)
             elif number == NodeField.ATTRIBUTE:
                 inner = self._attribute(value, stop, inner, depth)
-            elif number == NodeField.NAME:
-                name = text(data, value, stop)
-            elif number == NodeField.DOMAIN:
-                domain = text(data, value, stop)
-            elif number == NodeField.OVERLOAD:
-                overload = text(data, value, stop)
+            elif number in _TEXTS:
+                texts[number] = text(data, value, stop)
+        name, op_type = texts.get(NodeField.NAME, ""), texts.get(NodeField.OP_TYPE, "")
+        domain, overload = texts.get(NodeField.DOMAIN, ""), texts.get(NodeField.OVERLOAD, "")
         if not op_type:
             raise MalformedModelError(f"node {index} {name!r} has no operator type", hint="export the model again")
         op = ("" if domain == "ai.onnx" else domain, op_type, overload)
@@ -70,6 +76,8 @@ class NodeReader:
         return Node(index, op, name, tuple(inputs), tuple(outputs), tuple(inner.captures), calls, inner.weights, span)
 
     def _attribute(self, start: int, end: int, inner: _Inner | None, depth: int) -> _Inner | None:
+        if _MAY_NEST.search(self._data, start, end) is None:
+            return inner
         for number, wire, _, value, stop in fields(self._data, start, end):
             if wire != LEN:
                 continue

@@ -7,6 +7,7 @@ Runtime's (which knows contrib and custom operators too), and in `planner.sizes`
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def relocated(model: Model, data: bytes) -> tuple[bytes, Path]:
     """
     from lamella.graph.rewrite import rewrite_bytes
     from lamella.graph.schema import Kind
-    from lamella.graph.stored import StoredTensor, encode_external
+    from lamella.graph.references import encode_external
+    from lamella.graph.stored import StoredTensor
+    from lamella.graph.weights import reference_of
 
     folder = Path(os.path.realpath(model.path.parent))
     if all(file.path == folder / file.location for file in model.files.values()):
@@ -133,8 +136,7 @@ def relocated(model: Model, data: bytes) -> tuple[bytes, Path]:
     def move(tensor: StoredTensor) -> bytes | None:
         if tensor.external is None:
             return None
-        entries = tensor.external
-        offset, length = int(entries["offset"]), int(entries["length"])
-        return encode_external(names[entries["location"]], offset, length, entries.get("coding"))
+        place = reference_of(tensor.external)
+        return encode_external(replace(place, location=names[place.location]))
 
     return rewrite_bytes(data, Kind.MODEL, move), folder

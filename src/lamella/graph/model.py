@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lamella.graph.files import DataFile
+from lamella.graph.references import Range
 from lamella.graph.stored import Span
 from lamella.tensors import Dimension, TensorSpec, datatype
 
@@ -60,23 +61,6 @@ class Value:
         if not known.is_tensor:
             return TensorSpec(self.name, known.kind, known.shape)
         return TensorSpec(self.name, datatype(known.datatype).name, known.shape)
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Bytes in a file.
-
-    Attributes:
-        location: Key of the file in `Structure.files`.
-        offset: First byte.
-        length: Number of bytes.
-        coding: The typed field whose varints these bytes are, or None where they are the elements themselves.
-    """
-
-    location: str
-    offset: int
-    length: int
-    coding: str | None = None
 
 
 @dataclass(slots=True)

@@ -121,8 +121,13 @@ def text(data: bytes, start: int, end: int) -> str:
         ) from error
 
 
+_ONE_BYTE = [bytes([value]) for value in range(0x80)]
+
+
 def encode_varint(value: int) -> bytes:
     """Encode an integer, negative ones as 64-bit two's complement."""
+    if 0 <= value < 0x80:
+        return _ONE_BYTE[value]
     value &= 0xFFFFFFFFFFFFFFFF
     out = bytearray()
     while value > 0x7F:

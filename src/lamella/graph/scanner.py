@@ -15,7 +15,8 @@ from lamella.graph.files import DataFile, DataFiles, open_model, read_range
 from lamella.graph.rewrite import rewrite
 from lamella.graph.schema import Kind
 from lamella.graph.source import FileSource
-from lamella.graph.stored import StoredTensor, encode_external, wrong_size
+from lamella.graph.references import Range, encode_external
+from lamella.graph.stored import StoredTensor, wrong_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,10 @@ class _References:
         offset, length, coding = place
         if coding is None and length != tensor.nbytes:
             raise wrong_size(tensor, length)
-        return encode_external(self._model.location, offset, length, coding)
+        return encode_external(Range(self._model.location, offset, length, coding))
 
     def _external(self, tensor: StoredTensor, entries: dict[str, str]) -> bytes:
         file = self._resolver.resolve(entries.get("location", ""), tensor.label)
         self.files[file.location] = file
         offset, length = read_range(entries, tensor.nbytes, file, tensor.label)
-        return encode_external(file.location, offset, length)
+        return encode_external(Range(file.location, offset, length))

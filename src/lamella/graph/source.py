@@ -88,19 +88,29 @@ def source_fields(source: Source, start: int, end: int) -> Iterator[Field]:
         MalformedModelError: A field runs past the message, or has no legal tag.
     """
     position = start
+    data, base, limit = b"", 0, 0
     while position < end:
-        data, base = source.window(position, min(_HEADER_BYTES, end - position))
-        limit = min(end - base, len(data))
-        tag, here = read_varint(data, position - base, limit)
-        wire = tag & 7
+        if position + _HEADER_BYTES > base + limit or position < base:
+            data, base = source.window(position, min(_HEADER_BYTES, end - position))
+            limit = min(end - base, len(data))
         tag_start = position
+        here = position - base
+        tag = data[here] if here < limit else 0x80
+        here += 1
+        if tag > 0x7F:
+            tag, here = read_varint(data, here - 1, limit)
+        wire = tag & 7
         if wire == LEN:
-            length, here = read_varint(data, here, limit)
-            value, position = base + here, base + here + length
+            length = data[here] if here < limit else 0x80
+            here += 1
+            if length > 0x7F:
+                length, here = read_varint(data, here - 1, limit)
+            value = base + here
+            position = value + length
         elif wire == VARINT:
             value, here = read_varint(data, here, limit)
             position = _run_end(data, tag_start - base, here, limit, tag) + base
-        elif wire in (FIXED32, FIXED64):
+        elif wire == FIXED32 or wire == FIXED64:
             value = base + here
             here += 4 if wire == FIXED32 else 8
             position = _run_end(data, tag_start - base, here, limit, tag) + base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from lamella.graph.model import Value, ValueType
 from lamella.graph.protobuf import LEN, VARINT, encode_int, encode_len, fields, signed, text
@@ -26,12 +27,13 @@ def read_value(data: bytes, start: int, end: int) -> Value:
         if wire == LEN and number == ValueInfo.NAME:
             name = text(data, value, stop)
         elif wire == LEN and number == ValueInfo.TYPE:
-            kind = _read_type(data, value, stop)
+            kind = _read_type(data[value:stop])
     return Value(name, kind, data[start:end])
 
 
-def _read_type(data: bytes, start: int, end: int) -> ValueType | None:
-    for number, wire, _, value, stop in fields(data, start, end):
+@lru_cache(maxsize=1024)  # a model has thousands of values and a few dozen types
+def _read_type(data: bytes) -> ValueType | None:
+    for number, wire, _, value, stop in fields(data, 0, len(data)):
         if wire == LEN and number in _KINDS:
             if number in (Type.TENSOR, Type.SPARSE_TENSOR):
                 return _read_tensor_type(data, value, stop, _KINDS[number])

@@ -19,7 +19,8 @@ class Flow:
 
     Attributes:
         model: The model.
-        placed: Indices of the nodes that belong to exactly one slice, in a topological order.
+        placed: Indices of the nodes that belong to exactly one slice, in a topological order. Those that no output
+            needs are left out: a slice of them alone would give nothing, which ONNX Runtime refuses.
         constant: Indices of the nodes that depend on weights alone (`Constant`, `DequantizeLinear` of a weight): every
             slice that needs one gets its own.
     """
@@ -71,7 +72,7 @@ def flow_of(model: Model) -> Flow:
     Raises:
         MalformedModelError: The nodes depend on each other in a circle.
     """
-    order = topological_order(model)
+    order = _needed(model, topological_order(model))
     nodes = model.graph.nodes
     overridable = {value.name for value in model.graph.inputs}
     known = {name for name in model.graph.initializers if name not in overridable}
@@ -81,9 +82,21 @@ def flow_of(model: Model) -> Flow:
         if _is_repeatable(node) and all(name in known for name in node.uses):
             constant.add(index)
             known.update(node.outputs)
-    if len(constant) == len(nodes):
+    if len(constant) == len(order):
         constant = set()
     return Flow(model, tuple(i for i in order if i not in constant), frozenset(constant))
+
+
+def _needed(model: Model, order: list[int]) -> list[int]:
+    """The nodes of `order` that an output of the model depends on; all of them where none does."""
+    wanted = {value.name for value in model.graph.outputs}
+    kept: list[int] = []
+    for index in reversed(order):
+        node = model.graph.nodes[index]
+        if not wanted.isdisjoint(node.outputs):
+            wanted.update(node.uses)
+            kept.append(index)
+    return kept[::-1] or order
 
 
 def _is_repeatable(node: Node) -> bool:

@@ -1,20 +1,26 @@
 """Chooses cuts by two simple criteria: a number of slices, or a limit of memory.
 
-Both are exact for a given order of the nodes. The memory of a slice grows with every node added at either end, so the
-cuts that are possible before a position form a window, and windows can be searched in linear time.
+The memory of a slice grows with every node added at either end, so the starts that are possible for a given end form a
+window, and windows can be searched in linear time.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lamella.errors import PlanError
 from lamella.planner.cuts import Cuts
+from lamella.planner.units import Units, Window, capped, units_of
 
 BALANCE_TOLERANCE = 1.1
 """A slice may be this much larger than the best possible largest one, where that lets fewer bytes cross."""
+
+_LEAST_SHARES = (0.75, 0.5, 0.25, 0.0)
+"""How much of an equal share every slice should hold; the first that is possible is taken."""
+
+_INFINITE = float("inf")
 
 
 @dataclass(frozen=True)
@@ -40,23 +46,31 @@ class Partition:
 def balanced(cuts: Cuts, count: int) -> Partition:
     """`count` slices: the smallest crossing among the partitions that are nearly as balanced as any.
 
+    Nearly: the largest slice at most `BALANCE_TOLERANCE` times the best possible, and none much smaller than an equal
+    share. A part that cannot be cut, such as a large embedding, may be larger if little joins it in its slice: it does
+    not set the measure for the others.
+
     Raises:
         PlanError: There are not that many legal cuts.
     """
-    ends = _ends(cuts)
-    if len(ends) - 1 < count:
+    legal = cuts.positions
+    if len(legal) + 1 < count:
         raise PlanError(
-            f"the model has {len(cuts.order)} nodes and {len(ends) - 2} legal cuts, too few for {count} slices",
-            hint=f"ask for at most `--slices {max(1, len(ends) - 1)}`",
+            f"the model has {len(cuts.order)} nodes and {len(legal)} legal cuts, too few for {count} slices",
+            hint=f"ask for at most `--slices {len(legal) + 1}`",
         )
-    if len(ends) - 1 == count:
-        return _partition(cuts, ends[1:-1])
-    low, high = _bounds(cuts, ends)
-    while high - low > max(1, high // 200):
-        middle = (low + high) // 2
-        low, high = (low, middle) if _fewest(cuts, ends, middle, count) is not None else (middle, high)
-    limit = int(high * BALANCE_TOLERANCE)
-    return _partition(cuts, _smallest_crossing(cuts, ends, limit, count))
+    if len(legal) + 1 == count:
+        return _partition(cuts, legal)
+    useful = _useful(cuts, legal)
+    units = units_of(cuts, useful if len(useful) + 1 >= count else legal)
+    largest = _smallest_limit(units, count)
+    limit = int(largest * BALANCE_TOLERANCE)
+    units = capped(units, limit, room=BALANCE_TOLERANCE - 1)
+    for share in _LEAST_SHARES:
+        chosen = _smallest_crossing(units, count, limit, int(largest * share))
+        if chosen is not None:
+            return _partition(cuts, chosen)
+    raise AssertionError("a partition under the limit exists, since the limit was found by making one")
 
 
 def under_memory(cuts: Cuts, limit_bytes: int) -> Partition:
@@ -65,132 +79,117 @@ def under_memory(cuts: Cuts, limit_bytes: int) -> Partition:
     Raises:
         PlanError: A part of the model that cannot be cut needs more than that.
     """
-    ends = _ends(cuts)
-    fewest = _fewest(cuts, ends, limit_bytes, len(ends))
-    if fewest is None:
-        raise _too_large(cuts, ends, limit_bytes)
-    return _partition(cuts, _smallest_crossing(cuts, ends, limit_bytes, fewest))
+    units = units_of(cuts, cuts.positions)
+    if any(units.bytes_of(unit) > limit_bytes for unit in range(len(units))):
+        raise _too_large(cuts, units, limit_bytes)
+    chosen = _smallest_crossing(units, _fewest(units, limit_bytes), limit_bytes, 0)
+    assert chosen is not None
+    return _partition(cuts, chosen)
 
 
-def _ends(cuts: Cuts) -> list[int]:
-    return [0, *cuts.positions, len(cuts.order)]
+def _useful(cuts: Cuts, legal: Sequence[int]) -> list[int]:
+    """Of cuts between which no weight lies, the one that the fewest bytes cross: the others cannot balance better."""
+    useful: list[int] = []
+    for position in legal:
+        previous = useful[-1] if useful else None
+        if previous is not None and not any(cuts.weights[previous:position]):
+            if cuts.crossing[position] < cuts.crossing[previous]:
+                useful[-1] = position
+        else:
+            useful.append(position)
+    return useful
 
 
-def _partition(cuts: Cuts, positions: Iterable[int]) -> Partition:
-    chosen = tuple(positions)
-    edges = (0, *chosen, len(cuts.order))
-    largest = max(sum(cuts.needs(a, b)) for a, b in zip(edges, edges[1:], strict=False))
-    return Partition(cuts, chosen, largest)
+def _partition(cuts: Cuts, positions: Sequence[int]) -> Partition:
+    edges = (0, *positions, len(cuts.order))
+    largest = max(sum(cuts.needs(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    return Partition(cuts, tuple(positions), largest)
 
 
-def _bounds(cuts: Cuts, ends: Sequence[int]) -> tuple[int, int]:
-    """A size that no partition can beat, less one, and one that a single slice reaches."""
-    smallest = max(sum(cuts.needs(a, b)) for a, b in zip(ends, ends[1:], strict=False))
-    return smallest - 1, max(smallest, sum(cuts.needs(0, len(cuts.order))))
+def _smallest_limit(units: Units, count: int) -> int:
+    """The least limit, to half a percent, under which `count` slices are enough: bisection."""
+    window = Window(units)
+    low, high = -1, max((window.extended() for _ in range(len(units))), default=0)
+    while high - low > max(1, high // 200):
+        middle = (low + high) // 2
+        low, high = (low, middle) if _fewest(units, middle) <= count else (middle, high)
+    return high
 
 
-def _fewest(cuts: Cuts, ends: Sequence[int], limit: int, most: int) -> int | None:
-    """The fewest slices under `limit`, by always taking as much as fits; None if that is impossible or above `most`."""
+def _fewest(units: Units, limit: int) -> int:
+    """The fewest slices under `limit`, by always taking as much as fits; a unit that is larger stands alone."""
     count = start = 0
-    while start < len(ends) - 1:
-        window = _Window(cuts)
-        end = start
-        while end < len(ends) - 1 and window.extended(ends[end], ends[end + 1]) <= limit:
+    while start < len(units):
+        window, end = Window(units, start), start
+        while end < len(units) and window.extended() <= limit:
             end += 1
         count += 1
-        if end == start or count > most:
-            return None
-        start = end
+        start = max(end, start + 1)
     return count
 
 
-def _smallest_crossing(cuts: Cuts, ends: Sequence[int], limit: int, count: int) -> list[int]:
-    """Positions of `count` slices under `limit` that let the fewest bytes cross: dynamic programming.
+def _smallest_crossing(units: Units, count: int, limit: int, least: int) -> list[int] | None:
+    """Cuts for `count` slices of `least` to `limit` bytes that let the fewest bytes cross; None if there are none.
 
-    `best[j]` is the least crossing of `k` slices that end at `ends[j]`; the starts that the limit allows form a window
-    that only moves forward, so its minimum is kept in a monotone queue.
+    Dynamic programming: `best[j]` is the least crossing of `k` slices that end at `ends[j]`. The starts possible for
+    `j` form a window that only moves forward, so its minimum is kept in a monotone queue.
     """
-    lowest = _lowest_starts(cuts, ends, limit)
-    infinite = float("inf")
-    best: list[float] = [0] + [infinite] * (len(ends) - 1)
-    choices: list[list[int]] = []
-    for _ in range(count):
-        following, choice = [infinite] * len(ends), [-1] * len(ends)
-        queue: deque[int] = deque()
-        for j in range(1, len(ends)):
-            while queue and best[queue[-1]] >= best[j - 1]:
-                queue.pop()
-            queue.append(j - 1)
-            while queue and queue[0] < lowest[j]:
-                queue.popleft()
-            if queue and best[queue[0]] < infinite:
-                following[j], choice[j] = best[queue[0]] + cuts.crossing[ends[j]], queue[0]
+    lowest = _first_starts(units, limit)
+    highest = [start - 1 for start in _first_starts(units, least - 1)]
+    best: list[float] = [0.0] + [_INFINITE] * len(units)
+    choices = []
+    for _ in range(count):  # one more slice each time
+        best, choice = _one_more_slice(units, best, lowest, highest)
         choices.append(choice)
-        best = following
-    chosen, j = [], len(ends) - 1
+    if best[-1] == _INFINITE:
+        return None
+    chosen, j = [], len(units)
     for choice in reversed(choices):
         j = choice[j]
-        chosen.append(ends[j])
+        chosen.append(units.ends[j])
     return chosen[-2::-1]
 
 
-def _lowest_starts(cuts: Cuts, ends: Sequence[int], limit: int) -> list[int]:
-    """For each end j, the least i such that the slice `[ends[i], ends[j])` stays under `limit`; j where none does."""
-    lowest, window, i = [0], _Window(cuts), 0
-    for j in range(1, len(ends)):
-        total = window.extended(ends[j - 1], ends[j])
+def _one_more_slice(
+    units: Units, best: Sequence[float], lowest: Sequence[int], highest: Sequence[int]
+) -> tuple[list[float], list[int]]:
+    following, choice = [_INFINITE] * len(best), [-1] * len(best)
+    queue: deque[int] = deque()
+    entered = 0
+    for j in range(1, len(best)):
+        while entered <= highest[j]:
+            while queue and best[queue[-1]] >= best[entered]:
+                queue.pop()
+            queue.append(entered)
+            entered += 1
+        while queue and queue[0] < lowest[j]:
+            queue.popleft()
+        if queue and best[queue[0]] < _INFINITE:
+            following[j], choice[j] = best[queue[0]] + units.crossing[j], queue[0]
+    return following, choice
+
+
+def _first_starts(units: Units, limit: int) -> list[int]:
+    """For each end j, the least start i such that units `[i, j)` need at most `limit` bytes; j where none does."""
+    starts, window, i = [0], Window(units), 0
+    for j in range(1, len(units) + 1):
+        total = window.extended()
         while total > limit and i < j:
-            total = window.shrunk(ends[i], ends[i + 1])
+            total = window.shrunk()
             i += 1
-        lowest.append(i)
-    return lowest
+        starts.append(i)
+    return starts
 
 
-class _Window:
-    """Bytes of a run of nodes that is extended at its end and shrunk at its start."""
-
-    def __init__(self, cuts: Cuts) -> None:
-        self._cuts = cuts
-        self._uses: dict[str, int] = {}
-        self._weights = 0
-        self._peaks: deque[int] = deque()
-
-    def extended(self, start: int, end: int) -> int:
-        """Add the nodes `[start, end)` at the end; return the bytes needed now."""
-        alive, uses = self._cuts.alive, self._uses
-        for position in range(start, end):
-            for name, size in self._cuts.weights[position]:
-                count = uses.get(name, 0)
-                uses[name] = count + 1
-                if count == 0:
-                    self._weights += size
-            while self._peaks and alive[self._peaks[-1]] <= alive[position]:
-                self._peaks.pop()
-            self._peaks.append(position)
-        return self._total()
-
-    def shrunk(self, start: int, end: int) -> int:
-        """Remove the nodes `[start, end)` from the start; return the bytes needed now."""
-        for position in range(start, end):
-            for name, size in self._cuts.weights[position]:
-                self._uses[name] -= 1
-                if self._uses[name] == 0:
-                    self._weights -= size
-            if self._peaks and self._peaks[0] == position:
-                self._peaks.popleft()
-        return self._total()
-
-    def _total(self) -> int:
-        return self._weights + (self._cuts.alive[self._peaks[0]] if self._peaks else 0)
-
-
-def _too_large(cuts: Cuts, ends: Sequence[int], limit: int) -> PlanError:
-    start, end = max(zip(ends, ends[1:], strict=False), key=lambda pair: sum(cuts.needs(*pair)))
+def _too_large(cuts: Cuts, units: Units, limit: int) -> PlanError:
+    worst = max(range(len(units)), key=units.bytes_of)
+    start, end = units.ends[worst], units.ends[worst + 1]
     weights, activations = cuts.needs(start, end)
-    name = max((pair for pairs in cuts.weights[start:end] for pair in pairs), key=lambda pair: pair[1], default=("", 0))
-    held = f", most of it in `{name[0]}`" if name[1] > weights // 2 and not name[0].startswith("\0") else ""
+    name, size = max((pair for pairs in cuts.weights[start:end] for pair in pairs), key=lambda p: p[1], default=("", 0))
+    held = f", most of it in `{name}`" if size > weights // 2 and not name.startswith("\0") else ""
+    which = f"node {cuts.order[start]}" if end - start == 1 else f"{end - start} nodes from node {cuts.order[start]} on"
     return PlanError(
-        f"nodes {cuts.order[start]} to {cuts.order[end - 1]} cannot be cut and need {weights} bytes of weights{held} "
-        f"and {activations} of activations, above the {limit} that are left for them",
+        f"{which} cannot be cut and needs {weights} bytes of weights{held} and {activations} of activations, "
+        f"above the {limit} that are left for them",
         hint=f"raise `--max-memory` by at least {weights + activations - limit} bytes",
     )

@@ -116,17 +116,24 @@ def plan(
         raise UsageError(f"a model cannot be cut into {slices} slices", hint="ask for 1 or more, or for `max`")
     flow = flow_of(model)
     sizes, values = value_sizes(model)
-    best: Partition | None = None
-    for order in candidate_orders(flow, sizes):
-        found = _partition(cuts_of(flow, order, sizes, values), slices, max_memory_bytes)
-        if best is None or _rank(found) < _rank(best):
-            best = found
-    assert best is not None
-    return _plan(flow, best, values)
+    candidates = [cuts_of(flow, order, sizes, values) for order in candidate_orders(flow, sizes)]
+    return _plan(flow, _best(candidates, slices, max_memory_bytes), values)
 
 
-def _rank(partition: Partition) -> tuple[int, int, int]:
-    return len(partition.positions), partition.crossing_bytes, partition.largest_bytes
+def _best(candidates: Sequence[Cuts], slices: int | str | None, max_memory_bytes: int | None) -> Partition:
+    """The best partition of any of these orders; of those after the first, only promising ones are tried."""
+    first, found, failures = candidates[0], [], []
+    for cuts in candidates:
+        more_legal = sum(cuts.legal) > sum(first.legal)
+        if cuts is first or more_legal or sum(cuts.crossing) < sum(first.crossing):
+            try:
+                found.append(_partition(cuts, slices, max_memory_bytes))
+            except PlanError as error:
+                failures.append(error)
+    if not found:
+        raise failures[0]
+    sign = -1 if slices == "max" else 1
+    return min(found, key=lambda p: (sign * len(p.positions), p.crossing_bytes, p.largest_bytes))
 
 
 def _partition(cuts: Cuts, slices: int | str | None, max_memory_bytes: int | None) -> Partition:

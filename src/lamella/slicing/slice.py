@@ -11,7 +11,8 @@ from time import perf_counter
 from typing import Literal
 
 from lamella.errors import SlicesError, UsageError
-from lamella.graph.model import Model, Range
+from lamella.graph.model import Model
+from lamella.graph.references import Range
 from lamella.graph.samples import index_bounds
 from lamella.planner.plan import Plan, plan, structure_sha256
 from lamella.planner.plan import Slice as PlannedSlice

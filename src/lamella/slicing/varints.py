@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 
 from lamella.errors import MalformedModelError
-from lamella.graph.model import Range
+from lamella.graph.references import Range
 from lamella.graph.stored import StoredTensor, wrong_size
 from lamella.tensors import Array
 

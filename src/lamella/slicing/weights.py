@@ -9,10 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, Protocol
 
 from lamella.graph.files import DataFile
-from lamella.graph.model import Model, Range
+from lamella.graph.model import Model
+from lamella.graph.references import Range, encode_external, find_references
 from lamella.graph.rewrite import rewrite_bytes
 from lamella.graph.schema import Kind
-from lamella.graph.stored import StoredTensor, encode_external
+from lamella.graph.stored import StoredTensor
+from lamella.graph.weights import reference_of
 from lamella.slicing.copying import copy_range
 from lamella.slicing.placement import Placement, place
 from lamella.slicing.varints import write_decoded
@@ -40,11 +42,10 @@ def references(data: bytes, replace: Callable[[StoredTensor, Range], Range]) -> 
     def settle(tensor: StoredTensor) -> bytes | None:
         if tensor.external is None:
             return None
-        entries = tensor.external
-        old = Range(entries["location"], int(entries["offset"]), int(entries["length"]), entries.get("coding"))
+        old = reference_of(tensor.external)
         new = replace(tensor, old)
         found.append(new)
-        return None if new == old else encode_external(new.location, new.offset, new.length)
+        return None if new == old else encode_external(new)
 
     return rewrite_bytes(data, Kind.MODEL, settle), found
 
@@ -60,18 +61,23 @@ class ReferencedWeights:
 
     def settle(self, data: bytes, index: int) -> tuple[bytes, list[Range]]:
         """Put the files that the slice refers to into the directory."""
-        data, found = references(data, self._final)
+        found = find_references(data)
+        if any(place_.coding for place_ in found):
+            data, found = references(data, self._final)
+        for place_ in found:
+            self._place(place_)
         return data, merged(found)
 
     def _final(self, tensor: StoredTensor, old: Range) -> Range:
-        if old.coding is not None:
-            return self._decode(tensor, old)
-        if old.location not in self._placed:
-            relative = PurePosixPath(old.location)
-            folder = self.directory / relative.parent
-            folder.mkdir(parents=True, exist_ok=True)
-            self._placed[old.location] = place(self.model.files[old.location].path, folder, relative.name)
-        return old
+        return old if old.coding is None else self._decode(tensor, old)
+
+    def _place(self, used: Range) -> None:
+        if used.location in self._placed:
+            return
+        relative = PurePosixPath(used.location)
+        folder = self.directory / relative.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        self._placed[used.location] = place(self.model.files[used.location].path, folder, relative.name)
 
     def _decode(self, tensor: StoredTensor, old: Range) -> Range:
         if old not in self._decoded:
