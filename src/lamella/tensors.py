@@ -46,7 +46,8 @@ class Datatype:
         if self.name in _ML_DTYPES:
             import ml_dtypes  # registers the types with NumPy; small, but not free
 
-            return np.dtype(getattr(ml_dtypes, self.numpy))
+            foreign: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, self.numpy))
+            return foreign
         return np.dtype(self.numpy)
 
 
