@@ -1,6 +1,6 @@
 """Slice files, and the proof that they give the whole model's answer."""
 
-from lamella.slicing.slice import Sliced, slice
-from lamella.slicing.verify import Verification, verify
+from lamella.slicing.verification import Verification, verify
+from lamella.slicing.write import Sliced, slice
 
 __all__ = ["Sliced", "Verification", "slice", "verify"]

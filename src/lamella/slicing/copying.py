@@ -1,4 +1,4 @@
-"""Copies bytes between open files inside the kernel: no weight passes through Python's memory where it can be helped."""
+"""Copies bytes between open files inside the kernel, past Python's memory wherever the system allows it."""
 
 from __future__ import annotations
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lamella.tensors import Array, datatype_of
 
@@ -103,20 +105,20 @@ def _array_difference(expected: Array, actual: Array, tolerance: float | None) -
     return _numeric_difference(_wide(expected), _wide(actual), rtol, atol)
 
 
-def _wide(array: Array) -> Array:
+def _wide(array: Array) -> npt.NDArray[Any]:
     if array.dtype.kind == "c":
         return array.astype(np.complex128)
     return array if array.dtype.kind in "iu" and array.dtype.itemsize == 8 else array.astype(np.float64)
 
 
-def _numeric_difference(expected: Array, actual: Array, rtol: float, atol: float) -> _Found:
+def _numeric_difference(expected: npt.NDArray[Any], actual: npt.NDArray[Any], rtol: float, atol: float) -> _Found:
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        same = (expected == actual) | ((expected != expected) & (actual != actual))
-        gap = np.where(same, 0.0, np.abs(np.maximum(expected, actual) - np.minimum(expected, actual)).astype(np.float64))
-        if expected.dtype.kind == "c":
-            gap = np.where(same, 0.0, np.abs(expected - actual))
+        same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
+        larger, smaller = np.maximum(expected, actual), np.minimum(expected, actual)  # uint64 has no negative
+        apart = np.abs(expected - actual) if expected.dtype.kind == "c" else (larger - smaller).astype(np.float64)
+        gap = np.where(same, 0.0, apart)
         size = np.abs(expected).astype(np.float64)
         gap = np.where(np.isnan(gap), np.inf, gap)
         relative = np.where((size > 0) & (gap > 0), gap / size, 0.0)
-        ok = bool(np.all((gap <= atol + rtol * np.where(np.isfinite(size), size, 0.0))))
+        ok = bool(np.all(gap <= atol + rtol * np.where(np.isfinite(size), size, 0.0)))
     return ok, float(gap.max(initial=0.0)), float(np.nan_to_num(relative, nan=np.inf).max(initial=0.0))

@@ -1,4 +1,4 @@
-"""Decodes the typed fields of tensors (`int32_data` and its like), whose elements are varints, to little-endian bytes."""
+"""Decodes typed fields of tensors (`int32_data` and its like), whose elements are varints, to raw bytes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import BinaryIO
 import numpy as np
 
 from lamella.errors import MalformedModelError
+from lamella.graph.payloads import wrong_size
 from lamella.graph.references import Range
-from lamella.graph.stored import StoredTensor, wrong_size
+from lamella.graph.stored import StoredTensor
 from lamella.tensors import Array
 
 _BLOCK_BYTES = 1 << 20

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.errors import EngineError, InputError, LamellaError, VerificationError
+from lamella.errors import EngineError, InputError, LamellaError, SlicesError, VerificationError
 from lamella.graph.model import Model
 from lamella.graph.reader import load
 from lamella.graph.samples import SEQUENCE, sample_inputs
@@ -18,6 +18,7 @@ from lamella.planner.plan import Plan
 from lamella.slicing.bisect import FirstDifference, first_difference
 from lamella.slicing.differences import OutputDifference, difference
 from lamella.tensors import Array
+from lamella.workflow.manifest import read_manifest
 from lamella.workflow.parts import whole
 from lamella.workflow.pipeline import Pipeline
 
@@ -77,10 +78,11 @@ def verify(
 
     Raises:
         EngineError: The whole model itself does not run, or a slice does not.
-        SlicesError: The directory is incomplete or damaged.
+        SlicesError: The directory is incomplete or damaged, or its slices are another model's.
     """
     model = model if isinstance(model, Model) else load(model)
     directory = Path(directory)
+    _check_outputs(model, directory)
     given, expected = _whole_outputs(model, inputs, custom_ops)
     with Pipeline(directory, low_memory=True, optimization="none", custom_ops=custom_ops) as pipeline:
         actual = pipeline.infer(given)
@@ -93,6 +95,17 @@ def verify(
     if all(output.ok for output in kept):
         return Verification(kept, None, random)
     return Verification(kept, first_difference(model, directory, given, tolerance, custom_ops), random)
+
+
+def _check_outputs(model: Model, directory: Path) -> None:
+    wanted = {value.name for value in model.graph.outputs}
+    found = {spec.name for spec in read_manifest(directory).outputs}
+    if wanted != found:
+        names = ", ".join(f"`{name}`" for name in sorted(wanted ^ found)[:3])
+        raise SlicesError(
+            f"`{directory}` holds the slices of another model: only one of the two has the output {names}",
+            hint="give the model that the slices were made from",
+        )
 
 
 def verify_slices(

@@ -1,4 +1,4 @@
-"""Where the weights of slices lie: in the model's own files, or in aligned copies of just what each slice needs."""
+"""Where the weights of slices lie: in the model's own files, or, decoded, in one of their own."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from lamella.graph.rewrite import rewrite_bytes
 from lamella.graph.schema import Kind
 from lamella.graph.stored import StoredTensor
 from lamella.graph.weights import reference_of
-from lamella.slicing.copying import copy_range
 from lamella.slicing.placement import Placement, place
 from lamella.slicing.varints import write_decoded
 
-ALIGNMENT_BYTES = 4096
-"""Copied weights start on a page, so that they can be mapped wherever ONNX Runtime maps."""
+DECODED_NAME = "typed_weights.data"
+PAGE_BYTES = 4096
+"""What the kernel copies, maps and shares whole."""
+
+DECODED_NAME = "typed_weights.data"
+"""File of the weights that were stored in typed fields."""
 
 
 class Weights(Protocol):
@@ -62,11 +65,15 @@ class ReferencedWeights:
     def settle(self, data: bytes, index: int) -> tuple[bytes, list[Range]]:
         """Put the files that the slice refers to into the directory."""
         found = find_references(data)
-        if any(place_.coding for place_ in found):
+        if not all(self._is_plain(place_) for place_ in found) or not all(map(str.isprintable, self.model.files)):
             data, found = references(data, self._final)
         for place_ in found:
             self._place(place_)
         return data, merged(found)
+
+    def _is_plain(self, used: Range) -> bool:
+        file = self.model.files.get(used.location)
+        return used.coding is None and file is not None and used.offset + used.length <= file.size
 
     def _final(self, tensor: StoredTensor, old: Range) -> Range:
         return old if old.coding is None else self._decode(tensor, old)
@@ -81,10 +88,10 @@ class ReferencedWeights:
 
     def _decode(self, tensor: StoredTensor, old: Range) -> Range:
         if old not in self._decoded:
-            path = self.directory / "typed_weights.data"
+            path = self.directory / DECODED_NAME
             mode: Literal["ab", "wb"] = "ab" if self._decoded else "wb"
-            with _opened(self.model.files[old.location]) as source, path.open(mode) as target:
-                offset = _aligned(target)
+            with opened(self.model.files[old.location]) as source, path.open(mode) as target:
+                offset = aligned(target)
                 write_decoded(source.fileno(), old, tensor, target)
             self._decoded[old] = Range(path.name, offset, tensor.nbytes)
             self._placed[path.name] = Placement(path, "copy", "typed fields are decoded once")
@@ -95,64 +102,16 @@ class ReferencedWeights:
         return list(self._placed.values())
 
 
-@dataclass
-class CopiedWeights:
-    """Each slice gets a file with its own weights, page-aligned; the kernel copies them (or shares the blocks)."""
-
-    model: Model
-    directory: Path
-    _files: list[Placement] = field(default_factory=list)
-
-    def settle(self, data: bytes, index: int) -> tuple[bytes, list[Range]]:
-        """Copy the slice's weights."""
-        path = self.directory / f"slice_{index:03d}.data"
-        copied: dict[Range, Range] = {}
-        sources: dict[str, BinaryIO] = {}
-
-        def move(tensor: StoredTensor, old: Range) -> Range:
-            if old not in copied:
-                if old.location not in sources:
-                    sources[old.location] = _opened(self.model.files[old.location])
-                copied[old] = _copy(sources[old.location].fileno(), tensor, old, target)
-            return copied[old]
-
-        try:
-            with path.open("wb") as target:
-                data, found = references(data, move)
-        finally:
-            for source in sources.values():
-                source.close()
-        if found:
-            self._files.append(Placement(path, "copy"))
-        else:
-            path.unlink()
-        return data, merged(found)
-
-    def files(self) -> list[Placement]:
-        """One file a slice, for those that have weights."""
-        return self._files
-
-
-def _copy(source: int, tensor: StoredTensor, old: Range, target: BinaryIO) -> Range:
-    offset = _aligned(target)
-    name = Path(target.name).name
-    if old.coding is not None:
-        write_decoded(source, old, tensor, target)
-        return Range(name, offset, tensor.nbytes)
-    copy_range(source, target.fileno(), old.offset, offset, old.length)
-    target.seek(offset + old.length)
-    return Range(name, offset, old.length)
-
-
-def _aligned(target: BinaryIO) -> int:
+def aligned(target: BinaryIO) -> int:
     """Move `target` to the next page; return that offset."""
     end = target.seek(0, os.SEEK_END)
-    offset = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    offset = -(-end // PAGE_BYTES) * PAGE_BYTES
     target.truncate(offset)
     return target.seek(offset)
 
 
-def _opened(file: DataFile) -> BinaryIO:
+def opened(file: DataFile) -> BinaryIO:
+    """Open a file of weights to copy from; the caller closes it."""
     return file.path.open("rb", buffering=0)
 
 
@@ -161,7 +120,7 @@ def merged(ranges: list[Range]) -> list[Range]:
     joined: list[Range] = []
     for place_ in sorted(set(ranges), key=lambda r: (r.location, r.offset)):
         last = joined[-1] if joined else None
-        if last and last.location == place_.location and place_.offset <= last.offset + last.length + ALIGNMENT_BYTES:
+        if last and last.location == place_.location and place_.offset <= last.offset + last.length + PAGE_BYTES:
             end = max(last.offset + last.length, place_.offset + place_.length)
             joined[-1] = Range(last.location, last.offset, end - last.offset)
         else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from lamella import __version__
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
+from lamella import __version__
 from lamella.errors import SlicesError, UsageError
 from lamella.graph.model import Model
 from lamella.graph.references import Range
@@ -17,9 +17,10 @@ from lamella.graph.samples import index_bounds
 from lamella.planner.plan import Plan, plan, structure_sha256
 from lamella.planner.plan import Slice as PlannedSlice
 from lamella.slicing.assemble import assemble
+from lamella.slicing.copied import CopiedWeights
 from lamella.slicing.placement import Placement
-from lamella.slicing.verify import Verification, verify_slices
-from lamella.slicing.weights import CopiedWeights, ReferencedWeights, Weights
+from lamella.slicing.verification import Verification, verify_slices
+from lamella.slicing.weights import DECODED_NAME, ReferencedWeights, Weights
 from lamella.tensors import Array
 from lamella.workflow.manifest import FILE_NAME, FileEntry, Manifest, SliceEntry, WeightRange, read_manifest
 
@@ -47,7 +48,7 @@ class Sliced:
     seconds: float
 
 
-def slice(
+def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
     source: Plan | Model,
     directory: str | Path,
     *,
@@ -74,7 +75,7 @@ def slice(
             This loads the weights once.
         verify: Compare with the whole model at the end.
         inputs: Inputs to compare on; made up by default.
-        custom_ops: Shared libraries with custom operators, to verify with.
+        custom_ops: Shared libraries with custom operators, to plan and verify with.
 
     Raises:
         PlanError: No cuts satisfy the criterion.
@@ -82,7 +83,8 @@ def slice(
         VerificationError: The slices differ from the whole model; the files stay for inspection.
     """
     directory = Path(directory)
-    planned = _planned(source, slices, max_memory_bytes, optimize_first)
+    planned = _planned(source, slices, max_memory_bytes, custom_ops, optimize_first=optimize_first)
+    _check_names(planned)
     _prepare(directory, planned.model)
     started = perf_counter()
     if optimize_first:
@@ -92,6 +94,7 @@ def slice(
             optimized_model(planned.model, directory, custom_ops=custom_ops),
             slices=len(planned.slices) if max_memory_bytes is None else None,
             max_memory_bytes=max_memory_bytes,
+            custom_ops=custom_ops,
         )
     weights: Weights
     weights = CopiedWeights(planned.model, directory) if copy_weights else ReferencedWeights(planned.model, directory)
@@ -109,10 +112,15 @@ def slice(
 
 
 def _planned(
-    source: Plan | Model, slices: int | Literal["max"] | None, max_memory_bytes: int | None, optimize_first: bool
+    source: Plan | Model,
+    slices: int | Literal["max"] | None,
+    max_memory_bytes: int | None,
+    custom_ops: tuple[str | Path, ...],
+    *,
+    optimize_first: bool,
 ) -> Plan:
     if isinstance(source, Model):
-        return plan(source, slices=slices, max_memory_bytes=max_memory_bytes)
+        return plan(source, slices=slices, max_memory_bytes=max_memory_bytes, custom_ops=custom_ops)
     if slices is not None or max_memory_bytes is not None:
         raise UsageError("a plan says already where to cut", hint="give the model itself, or leave the criterion out")
     if optimize_first:
@@ -120,6 +128,16 @@ def _planned(
             "a plan is for the model as it is, and optimising changes its nodes", hint="give the model itself"
         )
     return source
+
+
+def _check_names(planned: Plan) -> None:
+    """Refuse a model whose own files would be written over, before anything is written."""
+    written = {FILE_NAME, DECODED_NAME}
+    for part in planned.slices:
+        written |= {f"slice_{part.index:03d}.onnx", f"slice_{part.index:03d}.data"}
+    taken = sorted(written & planned.model.files.keys())
+    if taken:
+        raise UsageError(f"the model's own file is called `{taken[0]}`, as one that slicing writes", hint="rename it")
 
 
 def _prepare(directory: Path, model: Model) -> None:
@@ -156,10 +174,6 @@ def _remove_slices(directory: Path) -> None:
 def _write(planned: Plan, part: PlannedSlice, directory: Path, weights: Weights) -> SliceEntry:
     data, ranges = weights.settle(assemble(planned, part), part.index)
     path = directory / f"slice_{part.index:03d}.onnx"
-    if path.name in planned.model.files:
-        raise UsageError(
-            f"the model's own file is called `{path.name}`, as a slice would be", hint="rename the model"
-        )
     partial = path.with_suffix(".partial")
     partial.write_bytes(data)
     partial.replace(path)
@@ -185,12 +199,15 @@ def _weight_range(place: Range) -> WeightRange:
 
 
 def _manifest(
-    planned: Plan, entries: tuple[SliceEntry, ...], placements: tuple[Placement, ...], directory: Path, *, optimized: bool
+    planned: Plan,
+    entries: tuple[SliceEntry, ...],
+    placements: tuple[Placement, ...],
+    directory: Path,
+    *,
+    optimized: bool,
 ) -> Manifest:
     model, graph = planned.model, planned.model.graph
-    files = [
-        FileEntry(str(p.path.relative_to(directory)), p.path.stat().st_size, p.method, None) for p in placements
-    ]
+    files = [FileEntry(str(p.path.relative_to(directory)), p.path.stat().st_size, p.method, None) for p in placements]
     used_domains = {op[0] for node in graph.nodes for op in (node.op, *node.calls) if op not in model.functions}
     return Manifest(
         model=model.path.name,
