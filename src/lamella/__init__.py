@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lamella.converters import convert
     from lamella.errors import LamellaError
     from lamella.graph import load
     from lamella.planner import plan
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["LamellaError", "Pipeline", "__version__", "load", "plan", "slice", "verify"]
+__all__ = ["LamellaError", "Pipeline", "__version__", "convert", "load", "plan", "slice", "verify"]
 
 _HOMES = {
     "LamellaError": "lamella.errors",
     "Pipeline": "lamella.workflow",
+    "convert": "lamella.converters",
     "load": "lamella.graph",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",

@@ -19,6 +19,20 @@ LamellaError                  what failed (`message`), the way out (`hint`)
 `exit_status` is what the command line returns: 2 for wrong usage or input, 1 where the answer is no.
 """
 
+_LONGEST, _TAIL = 600, 150
+
+
+def one_line(text: str) -> str:
+    """`text` as it may be shown: on one line, what is not printable escaped, the middle of a long one left out.
+
+    Names in a model are its author's: a terminal would obey the escape sequences in them.
+    """
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _TAIL]} ... {text[-_TAIL:]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class LamellaError(Exception):
     """Base of all errors that are meant for the user.
@@ -31,9 +45,9 @@ class LamellaError(Exception):
     exit_status = 2
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = one_line(message)
+        self.hint = hint and one_line(hint)
+        super().__init__(self.message)
 
 
 class UsageError(LamellaError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from lamella.engines.base import EngineOptions, Item
@@ -111,7 +111,7 @@ def _spec(node: ort.NodeArg) -> TensorSpec:
     known = _BY_NOTATION.get(node.type)
     if known is None:
         return TensorSpec(node.name, node.type, None)
-    return TensorSpec(node.name, known.name, tuple(node.shape))
+    return TensorSpec(node.name, known.name, tuple(node.shape) or None)  # [] stands for a scalar and for no known rank
 
 
 def _ort_value(item: Item, wanted: str | None) -> Item:
@@ -153,7 +153,7 @@ def _array(value: ort.OrtValue) -> Array:
     return raw.view(kind.dtype).reshape(shape)
 
 
-def pack(items: Array, bits: int) -> Array:
+def pack(items: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
     """Pack one element a byte into `8 // bits` elements a byte, the first in the lowest bits, as ONNX does."""
     per_byte = 8 // bits
     padded = np.zeros(-(-items.size // per_byte) * per_byte, np.uint8)
@@ -164,7 +164,7 @@ def pack(items: Array, bits: int) -> Array:
     return packed
 
 
-def unpack(packed: Array, bits: int, count: int) -> Array:
+def unpack(packed: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
     """The inverse of `pack`."""
     per_byte = 8 // bits
     items = np.empty(packed.size * per_byte, np.uint8)
@@ -173,21 +173,26 @@ def unpack(packed: Array, bits: int, count: int) -> Array:
     return items[:count]
 
 
+_FAILURES: tuple[type[Exception], ...] = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    *(
+        value
+        for value in vars(ort.capi.onnxruntime_pybind11_state).values()
+        if isinstance(value, type) and issubclass(value, Exception)
+    ),
+)
+
+
 @contextmanager
 def _errors(what: str) -> Iterator[None]:
     """Turn ONNX Runtime's exceptions into ours, on one line."""
     try:
         yield
-    except (RuntimeError, ValueError, TypeError, *_ORT_ERRORS) as error:
+    except _FAILURES as error:
         reason = " ".join(str(error).split())
         raise EngineError(f"{what}: {reason[:400]}", hint=_hint(reason)) from error
-
-
-_ORT_ERRORS: tuple[type[Exception], ...] = tuple(
-    value
-    for value in vars(ort.capi.onnxruntime_pybind11_state).values()
-    if isinstance(value, type) and issubclass(value, Exception)
-)
 
 
 def _hint(reason: str) -> str:

@@ -7,6 +7,7 @@ CVE-2024-27318, CVE-2024-5187 and CVE-2025-51480 are what happened elsewhere).
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -15,15 +16,20 @@ from lamella.errors import MalformedModelError, ModelError, UnsafeModelError, Un
 
 _MEMORY_MARK = "_ORT_MEM_ADDR_"  # ONNX Runtime takes such a location for a pointer into its own memory
 
+_LONGEST_PATH, _SHOWN = 4096, 80
+_TEXT = re.compile(rb"[\t\n\r -~]+")
+
 _FOREIGN = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the model itself", "fetch it with `git lfs pull`"),
     (4, b"ORTM", "in ONNX Runtime's `.ort` format", "give the `.onnx` model that it was made from"),
     (0, b"PK\x03\x04", "a zip archive, such as PyTorch and Keras write", "export it to ONNX first"),
-    (0, b"\x80\x02", "a Python pickle", "export it to ONNX first"),
+    (0, b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    *((0, bytes([0x80, protocol]), "a Python pickle", "export it to ONNX first") for protocol in range(2, 6)),
+    (5, b'\0\0\0{"', "a safetensors file", "convert the folder that it lies in, with `lamella convert`"),
     (0, b"\x89HDF", "an HDF5 file, such as Keras writes", "export it to ONNX first"),
     (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX first"),
     (0, b"GGUF", "a GGUF model", "give the ONNX export of this model"),
-    (0, b"<", "a text or web page", "download the model file itself"),
+    (0, b"<", "a web page", "download the model file itself"),
     (0, b"{", "JSON text", "save it as binary protobuf, with `onnx.save(model, 'model.onnx')`"),
     (0, b"ir_version:", "ONNX text", "save it as binary protobuf, with `onnx.save(model, 'model.onnx')`"),
 )
@@ -51,6 +57,8 @@ def open_model(path: Path) -> tuple[int, DataFile]:
         ModelError: There is no such file, or it cannot be read.
         UnsupportedModelError: It is a known format other than ONNX.
     """
+    if "\0" in str(path):
+        raise ModelError(f"`{path}` is no file name", hint="check the path")
     real = Path(os.path.realpath(path))
     size = _regular_size(real, f"`{path}`", ModelError)
     try:
@@ -71,6 +79,8 @@ def _refuse_foreign(head: bytes, path: Path) -> None:
     for offset, magic, what, hint in _FOREIGN:
         if head[offset:].startswith(magic):
             raise UnsupportedModelError(f"`{path}` is {what}", hint=hint)
+    if _TEXT.fullmatch(head):
+        raise UnsupportedModelError(f"`{path}` is text", hint="download the model file itself")
 
 
 def _regular_size(path: Path, label: str, kind: type[ModelError]) -> int:
@@ -78,7 +88,9 @@ def _regular_size(path: Path, label: str, kind: type[ModelError]) -> int:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise kind(f"{label} cannot be read: {reason}", hint="check the path; a model needs all of its files") from error
+        raise kind(
+            f"{label} cannot be read: {reason}", hint="check the path; a model needs all of its files"
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         raise kind(f"{label} is a folder", hint="give the `.onnx` file inside it")
     if not stat.S_ISREG(status.st_mode):
@@ -107,8 +119,7 @@ class DataFiles:
         return found
 
     def _resolve(self, location: str, tensor: str) -> DataFile:
-        shown = location if len(location) <= 80 else f"{location[:77]}..."
-        label = f"external data {shown!r} of tensor {tensor}"
+        label = f"external data {location[:_SHOWN]!r}{'...' * (len(location) > _SHOWN)} of tensor {tensor}"
         _check_name(location, label)
         path = Path(os.path.realpath(self._folder / location))
         self._check_inside(path, label)
@@ -127,7 +138,7 @@ class DataFiles:
 
 
 def _check_name(location: str, label: str) -> None:
-    if not location or "\0" in location or _MEMORY_MARK in location:
+    if len(location) > _LONGEST_PATH or min(location, default="\0") < " " or _MEMORY_MARK in location:
         raise MalformedModelError(f"{label} is no file name", hint="export the model again")
     windows = PureWindowsPath(location)
     if PurePosixPath(location).is_absolute() or windows.drive or windows.root:

@@ -7,25 +7,26 @@ Runtime's (which knows contrib and custom operators too), and in `planner.sizes`
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from collections.abc import Iterable
 from pathlib import Path
 
 from lamella.engines.base import EngineOptions
 from lamella.errors import EngineError
-from lamella.graph.model import Model, Value, ValueType
+from lamella.graph.model import Model, Value
 from lamella.graph.protobuf import LEN, encode_len, fields, len_prefix
 from lamella.graph.schema import Graph as GraphField
 from lamella.graph.schema import Model as ModelField
 from lamella.graph.schema import ValueInfo
 from lamella.graph.value_types import read_ort_type, read_value, tensor_value
-from lamella.tensors import datatype
+from lamella.tensors import TensorSpec, datatype
 
 
-def infer_values(model: Model) -> dict[str, Value]:
+def infer_values(model: Model, *, custom_ops: Sequence[str | Path] = ()) -> dict[str, Value]:
     """The type of every value of the main graph that anything knows, by name.
 
-    Reads no weights. Runs ONNX's shape inference only if the model leaves a type or a rank out.
+    Reads no weights. Runs ONNX's shape inference only if the model leaves a type or a rank out. `custom_ops` are shared
+    libraries that know the types of their operators.
     """
     values = _declared(model)
     wanted = [name for node in model.graph.nodes for name in node.outputs if name]
@@ -34,7 +35,7 @@ def infer_values(model: Model) -> dict[str, Value]:
     _merge(values, _from_onnx(model))
     untyped = [name for name in wanted if name not in values or values[name].type is None]
     if untyped:
-        _merge(values, _from_onnx_runtime(model, untyped))
+        _merge(values, _from_onnx_runtime(model, untyped, custom_ops))
     return values
 
 
@@ -81,26 +82,26 @@ def _from_onnx(model: Model) -> list[Value]:
     ]
 
 
-def _from_onnx_runtime(model: Model, names: list[str]) -> list[Value]:
+def _from_onnx_runtime(model: Model, names: list[str], custom_ops: Sequence[str | Path]) -> list[Value]:
     """Load the structure with `names` as further outputs and read their types off the session."""
     from lamella.engines.onnxruntime import OnnxRuntimeEngine
 
-    options = EngineOptions(optimization="none", low_memory=True)
+    libraries = tuple(Path(library) for library in custom_ops)
+    options = EngineOptions(optimization="none", low_memory=True, custom_ops=libraries)
     data, folder = with_outputs(model, [encode_len(ValueInfo.NAME, name) for name in names])
     try:
         session = OnnxRuntimeEngine().load(data, options, folder=folder)
     except EngineError:
         return []
-    found = []
-    for spec in session.outputs:
-        kind = ValueType("tensor", datatype(spec.datatype).onnx) if spec.shape is not None else None
-        found.append(
-            tensor_value(spec.name, kind.datatype, spec.shape)
-            if kind is not None
-            else Value(spec.name, read_ort_type(spec.datatype), b"")
-        )
+    found = [_value_of(spec) for spec in session.outputs]
     session.close()
     return found
+
+
+def _value_of(spec: TensorSpec) -> Value:
+    if "(" in spec.datatype:  # ONNX Runtime's notation, for what is no tensor
+        return Value(spec.name, read_ort_type(spec.datatype), b"")
+    return tensor_value(spec.name, datatype(spec.datatype).onnx, spec.shape)
 
 
 def with_outputs(model: Model, protos: Iterable[bytes]) -> tuple[bytes, Path]:
@@ -121,9 +122,9 @@ def relocated(model: Model, data: bytes) -> tuple[bytes, Path]:
 
     ONNX Runtime refuses links that leave the folder, and in the Hugging Face cache every file is such a link.
     """
+    from lamella.graph.references import encode_external
     from lamella.graph.rewrite import rewrite_bytes
     from lamella.graph.schema import Kind
-    from lamella.graph.references import encode_external
     from lamella.graph.stored import StoredTensor
     from lamella.graph.weights import reference_of
 

@@ -5,7 +5,7 @@ Nodes and weights keep the span of their own bytes in the structure, so that a s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,9 +97,10 @@ class Node:
         inputs: Names of its inputs; empty strings where an optional one is left out.
         outputs: Names of its outputs, likewise.
         captures: Names from outside that its subgraphs use.
-        calls: Every operator that its subgraphs use.
+        calls: Every operator that its subgraphs use, and in how many places.
         weights: Large tensors inside it: constants, also in its subgraphs.
         span: Its field in the structure, tag included.
+        uses: Every value that must be there before it runs, each once.
     """
 
     index: int
@@ -108,14 +109,14 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     captures: tuple[str, ...]
-    calls: frozenset[OpId]
+    calls: Mapping[OpId, int]
     weights: Sequence[Weight]
     span: Span
+    uses: tuple[str, ...] = field(init=False)
 
-    @property
-    def uses(self) -> tuple[str, ...]:
-        """Every value that must be there before it runs, each once."""
-        return tuple(dict.fromkeys(name for name in (*self.inputs, *self.captures) if name))
+    def __post_init__(self) -> None:
+        """Derive `uses`, which planning asks for again and again."""
+        self.uses = tuple(dict.fromkeys(filter(None, (*self.inputs, *self.captures))))
 
     @property
     def label(self) -> str:
@@ -129,13 +130,13 @@ class Function:
 
     Attributes:
         op: What nodes call it by.
-        calls: Every operator that its body uses.
+        calls: Every operator that its body uses, and in how many places.
         weights: Large tensors inside its body.
         span: Its field in the structure, tag included.
     """
 
     op: OpId
-    calls: frozenset[OpId]
+    calls: Mapping[OpId, int]
     weights: Sequence[Weight]
     span: Span
 
@@ -201,7 +202,8 @@ class Model:
     @property
     def weights(self) -> list[Weight]:
         """Every weight once: initializers, and large tensors inside nodes and functions."""
-        inner = [w for holder in (*self.graph.nodes, *self.functions.values()) for w in holder.weights]
+        inner = [weight for node in self.graph.nodes for weight in node.weights]
+        inner += [weight for function in self.functions.values() for weight in function.weights]
         return [*self.graph.initializers.values(), *inner]
 
     @property

@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from lamella.errors import MalformedModelError
 
 VARINT, FIXED64, LEN, FIXED32 = 0, 1, 2, 5
+MAX_VARINT_BYTES = 10
+MAX_TAG = (1 << 32) - 1
+"""Above it, ONNX Runtime's protobuf drops the upper bits, and would read another field than is written here."""
+
 MAX_DEPTH = 100
 """Nested messages allowed; the default of every protobuf runtime, ONNX Runtime's included."""
 
@@ -17,13 +21,16 @@ Field = tuple[int, int, int, int, int]
 """Field number, wire type, first byte of the tag, first byte of the value (or the value of a varint), end."""
 
 
-def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+def read_varint(data: bytes, position: int, end: int, base: int = 0) -> tuple[int, int]:
     """Decode one varint of at most 64 bits; return it and the position behind it.
+
+    `base` is where `data` starts in its file, for the message.
 
     Raises:
         MalformedModelError: The varint is longer than ten bytes or runs past `end`.
     """
     value = shift = 0
+    first = position
     while position < end:
         byte = data[position]
         position += 1
@@ -34,7 +41,7 @@ def read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
         if shift > 63:
             break
     raise MalformedModelError(
-        f"broken protobuf: a number at byte {position} has no end",
+        f"broken protobuf: a number at byte {base + first} has no end",
         hint="the file is truncated or no ONNX model; export or download it again",
     )
 
@@ -57,6 +64,8 @@ def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
         position += 1
         if tag > 0x7F:
             tag, position = read_varint(data, tag_start, end)
+            if tag > MAX_TAG:
+                raise bad_tag(tag, tag_start)
         wire = tag & 7
         if wire == LEN:
             length = data[position] if position < end else 0x80
@@ -78,7 +87,7 @@ def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
 def bad_tag(tag: int, position: int) -> MalformedModelError:
     """The error for a tag whose wire type ONNX cannot contain."""
     return MalformedModelError(
-        f"broken protobuf: tag {tag} at byte {position} has wire type {tag & 7}",
+        f"broken protobuf: no field starts with {tag}, as at byte {position}",
         hint="the file is truncated or no ONNX model; export or download it again",
     )
 
@@ -87,7 +96,8 @@ def overrun(number: int, position: int, excess: int) -> MalformedModelError:
     """The error for a field that claims more bytes than its message has."""
     if number == 0:
         return MalformedModelError(
-            f"broken protobuf: field number 0 at byte {position}", hint="the file is no ONNX model"
+            f"broken protobuf: field number 0 at byte {position}",
+            hint="the file is damaged or no ONNX model; export or download it again",
         )
     return MalformedModelError(
         f"broken protobuf: field {number} at byte {position} runs {excess} bytes past its end",
@@ -107,8 +117,8 @@ def packed_or_single(data: bytes, wire: int, value: int, end: int) -> list[int]:
     return numbers
 
 
-def text(data: bytes, start: int, end: int) -> str:
-    """Decode a string field.
+def text(data: bytes, start: int, end: int, base: int = 0) -> str:
+    """Decode a string field. `base` is where `data` starts in its file, for the message.
 
     Raises:
         MalformedModelError: It is not UTF-8.
@@ -117,7 +127,7 @@ def text(data: bytes, start: int, end: int) -> str:
         return data[start:end].decode()
     except UnicodeDecodeError as error:
         raise MalformedModelError(
-            f"broken protobuf: text at byte {start} is not UTF-8", hint="the file is damaged"
+            f"broken protobuf: text at byte {base + start} is not UTF-8", hint="the file is damaged; export it again"
         ) from error
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from lamella.errors import MalformedModelError
-from lamella.graph.body import NodeReader
-from lamella.graph.model import Function, Model, Weight
+from lamella.graph.body import IN_FUNCTION, NodeReader
+from lamella.graph.model import Function, Model, OpId, Weight
 from lamella.graph.protobuf import LEN, VARINT, fields, signed, text
 from lamella.graph.scanner import Structure, scan
 from lamella.graph.schema import Function as FunctionField
 from lamella.graph.schema import Graph as GraphField
 from lamella.graph.schema import Model as ModelField
-from lamella.graph.schema import OperatorSetId, Sparse
-from lamella.graph.source import MemorySource
+from lamella.graph.schema import OperatorSetId
 from lamella.graph.stored import Span, read_entry, read_stored_tensor
-from lamella.graph.value_types import read_value
 from lamella.graph.validity import check
+from lamella.graph.value_types import read_value
 from lamella.graph.weights import weight_of
 
 
@@ -49,6 +49,7 @@ class _Reader:
         self._data = structure.data
         self._model = Model(path, structure.data, structure.files)
         self._nodes = NodeReader(structure.data)
+        self._producer: dict[int, str] = {}
 
     def read(self) -> Model:
         model, data = self._model, self._data
@@ -73,18 +74,19 @@ class _Reader:
                 f"the file has {len(graphs)} graphs instead of one", hint="it is no ONNX model, or a damaged one"
             )
         model.header = b"".join(header)
+        model.producer = " ".join(filter(None, (self._producer[number] for number in sorted(self._producer))))
         self._graph(*graphs[0])
         return model
 
     def _header_field(self, number: int, start: int, end: int) -> None:
         model, data = self._model, self._data
         if number in (ModelField.PRODUCER_NAME, ModelField.PRODUCER_VERSION):
-            model.producer = f"{model.producer} {text(data, start, end)}".strip()
+            self._producer[number] = text(data, start, end)
         elif number == ModelField.OPSET_IMPORT:
             domain, version = _read_opset(data, start, end)
             model.opset_imports[domain] = version
         elif number == ModelField.METADATA_PROPS:
-            key, entry = read_entry(data[start:end])
+            key, entry = read_entry(data[start:end], start)
             model.metadata[key] = entry
 
     def _graph(self, start: int, end: int) -> None:
@@ -108,7 +110,7 @@ class _Reader:
             elif number == GraphField.SPARSE_INITIALIZER:
                 self._initializer(self._sparse(value, stop), (tag_start, stop))
             elif number == GraphField.QUANTIZATION_ANNOTATION:
-                graph.annotations[_first_text(data, value, stop)] = (tag_start, stop)
+                graph.annotations[_annotated(data, value, stop)] = (tag_start, stop)
             elif number == GraphField.NAME:
                 graph.name = text(data, value, stop)
             else:
@@ -126,19 +128,15 @@ class _Reader:
 
     def _sparse(self, start: int, end: int) -> Weight:
         """One weight for a sparse initializer: named by its values, as large as values and indices."""
-        weight = Weight("", 0, (), 0, None, sparse=True)
-        for number, wire, _, value, stop in fields(self._data, start, end):
-            if wire == LEN and number in (Sparse.VALUES, Sparse.INDICES):
-                part = read_stored_tensor(MemorySource(self._data), value, stop)
-                weight.nbytes += part.nbytes
-                if number == Sparse.VALUES:
-                    weight.name, weight.datatype, weight.shape = part.name, part.data_type, tuple(part.dims)
-        return weight
+        values, indices = self._nodes.sparse(start, end)
+        nbytes = values.nbytes + indices.nbytes
+        return Weight(values.name, values.datatype, values.shape, nbytes, None, sparse=True)
 
     def _function(self, body: Span, span: Span) -> None:
         data = self._data
         name = domain = overload = ""
-        calls, weights = set(), []
+        calls: Counter[OpId] = Counter()
+        weights: list[Weight] = []
         for number, wire, tag_start, value, stop in fields(data, *body):
             if wire != LEN:
                 continue
@@ -149,11 +147,19 @@ class _Reader:
             elif number == FunctionField.OVERLOAD:
                 overload = text(data, value, stop)
             elif number == FunctionField.NODE:
-                node = self._nodes.read(0, (value, stop), tag_start)
-                calls |= {node.op, *node.calls}
+                node = self._nodes.read(IN_FUNCTION, (value, stop), tag_start)
+                calls[node.op] += 1
+                calls.update(node.calls)
                 weights += node.weights
-        op = (domain, name, overload)
-        self._model.functions[op] = Function(op, frozenset(calls), weights, span)
+            elif number == FunctionField.ATTRIBUTE_PROTO:
+                weights += self._nodes.attribute(value, stop)
+        op = ("" if domain == "ai.onnx" else domain, name, overload)
+        if not name or op in self._model.functions:
+            raise MalformedModelError(
+                f"two functions are called `{name}`" if name else f"a function at byte {span[0]} has no name",
+                hint="export the model again",
+            )
+        self._model.functions[op] = Function(op, calls, weights, span)
 
 
 def _read_opset(data: bytes, start: int, end: int) -> tuple[str, int]:
@@ -166,10 +172,9 @@ def _read_opset(data: bytes, start: int, end: int) -> tuple[str, int]:
     return "" if domain == "ai.onnx" else domain, version
 
 
-def _first_text(data: bytes, start: int, end: int) -> str:
+def _annotated(data: bytes, start: int, end: int) -> str:
+    found = ""
     for number, wire, _, value, stop in fields(data, start, end):
         if number == 1 and wire == LEN:
-            return text(data, value, stop)
-    return ""
-
-
+            found = text(data, value, stop)
+    return found

@@ -39,18 +39,21 @@ def encode_external(place: Range) -> bytes:
 
 
 _EXTERNAL = encode_int(Tensor.DATA_LOCATION, 1)
-_LENGTH = rb"[\x80-\xff]*[\x00-\x7f]"
+_LENGTH = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
 _REFERENCE = re.compile(
-    rb"\x6a%(n)s\x0a\x08location\x12%(n)s([^\x00]+?)"
-    rb"\x6a%(n)s\x0a\x06offset\x12%(n)s(\d+)\x6a%(n)s\x0a\x06length\x12%(n)s(\d+)"
+    rb"\x6a%(n)s\x0a\x08location\x12%(n)s([^\x00-\x1f]+?)"
+    rb"\x6a%(n)s\x0a\x06offset\x12%(n)s(\d{1,19})\x6a%(n)s\x0a\x06length\x12%(n)s(\d{1,19})"
     rb"(?:\x6a%(n)s\x0a\x06coding\x12%(n)s(\w+))?\x70\x01" % {b"n": _LENGTH},
     re.DOTALL,
 )
 
 
 def find_references(data: bytes) -> list[Range]:
-    """Every reference that `encode_external` wrote into `data`, at the speed of C."""
+    """What looks like a reference that `encode_external` wrote into `data`, at the speed of C.
+
+    Text in a hostile model may look like one too, or hide one: see whether each is a range in a known file.
+    """
     return [
-        Range(found[1].decode(), int(found[2]), int(found[3]), found[4].decode() if found[4] else None)
+        Range(found[1].decode(errors="replace"), int(found[2]), int(found[3]), found[4].decode() if found[4] else None)
         for found in _REFERENCE.finditer(data)
     ]

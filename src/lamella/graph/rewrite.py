@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from lamella.errors import MalformedModelError
 from lamella.graph.protobuf import LEN, MAX_DEPTH, len_prefix
-from lamella.graph.schema import NESTED, Kind
+from lamella.graph.schema import NESTED, SINGULAR, Kind
 from lamella.graph.source import MemorySource, Source, source_fields
 from lamella.graph.stored import INLINE_BYTES, Span, StoredTensor, read_stored_tensor
 
@@ -21,6 +21,7 @@ Piece = bytes | Span
 
 _EXTERNAL_MARK = b"location"  # the key without which no external data can be found, in every encoding of it
 _MAX_STRUCTURE_BYTES = 2 << 30
+_NONE: frozenset[int] = frozenset()
 
 
 def rewrite(source: Source, kind: Kind, start: int, end: int, replace: Replace) -> bytes:
@@ -45,18 +46,20 @@ def rewrite_bytes(data: bytes, kind: Kind, replace: Replace) -> bytes:
     return rewrite(MemorySource(data), kind, 0, len(data), replace)
 
 
-def _message(
-    source: Source, kind: Kind, start: int, end: int, replace: Replace, depth: int
-) -> tuple[list[Piece], int]:
+def _message(source: Source, kind: Kind, start: int, end: int, replace: Replace, depth: int) -> tuple[list[Piece], int]:
     if depth > MAX_DEPTH:
         raise MalformedModelError(
             f"messages nest deeper than {MAX_DEPTH} at byte {start}", hint="no exporter writes this; do not trust it"
         )
-    nested = NESTED[kind]
+    nested, once, seen = NESTED[kind], SINGULAR.get(kind, _NONE), set[int]()
     pieces: list[Piece] = []
     length, verbatim = 0, start
     for number, wire, tag_start, value, stop in source_fields(source, start, end):
         child = nested.get(number) if wire == LEN else None
+        if child is not None and number in once:
+            if number in seen:
+                raise twice(kind, number, tag_start)
+            seen.add(number)
         if child is None or not (stop - value > INLINE_BYTES or _mentions_external(source, value, stop)):
             continue
         inner = _child(source, child, value, stop, replace, depth + 1)
@@ -70,6 +73,14 @@ def _message(
     return pieces, length + end - verbatim
 
 
+def twice(kind: Kind, number: int, position: int) -> MalformedModelError:
+    """The error for a second message where one may be, which other readers would merge into the first."""
+    return MalformedModelError(
+        f"field {number} of {kind.value} at byte {position} comes twice",
+        hint="no exporter writes this; do not trust it",
+    )
+
+
 def _mentions_external(source: Source, start: int, end: int) -> bool:
     data, base = source.window(start, end - start)
     return data.find(_EXTERNAL_MARK, start - base, end - base) >= 0
@@ -80,7 +91,7 @@ def _child(
 ) -> tuple[list[Piece], int] | None:
     if kind is not Kind.TENSOR:
         return _message(source, kind, start, end, replace, depth)
-    tensor = read_stored_tensor(source, start, end)
+    tensor = read_stored_tensor(source, start, end, f"at byte {start}")
     replacement = replace(tensor)
     if replacement is None:
         return None

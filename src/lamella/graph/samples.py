@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
-from lamella.errors import InputError
+from lamella.errors import InputError, UnsupportedModelError
 from lamella.graph.model import Model
 from lamella.tensors import Array, Dimension, TensorSpec, datatype
 
@@ -22,6 +23,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
     ast.FloorDiv: operator.floordiv,
     ast.Div: operator.floordiv,
 }
+
+
+_MOST_ELEMENTS = 1 << 27  # 1 GiB while they are made
 
 
 def assumed_dims(inputs: Sequence[TensorSpec], *, sequence: int = SEQUENCE) -> dict[str, int]:
@@ -51,7 +55,7 @@ def evaluate(dimension: Dimension, dims: Mapping[str, int]) -> int | None:
         return None
     try:
         return _evaluate(ast.parse(dimension, mode="eval").body, dims)
-    except (SyntaxError, KeyError, TypeError, ZeroDivisionError):
+    except (SyntaxError, ValueError, KeyError, TypeError, ZeroDivisionError, MemoryError, RecursionError):
         return None
 
 
@@ -96,10 +100,15 @@ def _size(spec: TensorSpec, axis: int, dims: Mapping[str, int], sequence: int) -
 def _sample(spec: TensorSpec, shape: tuple[int, ...], bound: int | None, generator: np.random.Generator) -> Array:
     try:
         kind = datatype(spec.datatype)
-    except Exception as error:
+    except UnsupportedModelError as error:
         raise InputError(
             f"input `{spec.name}` is a {spec.datatype}, which cannot be made up", hint="give it with `--input`"
         ) from error
+    if min(shape, default=0) < 0 or prod(shape) > _MOST_ELEMENTS:
+        raise InputError(
+            f"an input `{spec.name}` of shape {list(shape)} cannot be made up",
+            hint="give it with `--input`",
+        )
     if kind.name == "BYTES":
         words = np.array(["lamella", "slice", "a b c", ""], object)
         return words[generator.integers(0, len(words), shape)].reshape(shape)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.graph.files import DataFile, DataFiles, open_model, read_range
+from lamella.graph.payloads import wrong_size
+from lamella.graph.references import Range, encode_external
 from lamella.graph.rewrite import rewrite
 from lamella.graph.schema import Kind
 from lamella.graph.source import FileSource
-from lamella.graph.references import Range, encode_external
-from lamella.graph.stored import StoredTensor, wrong_size
+from lamella.graph.stored import StoredTensor
 
 
 @dataclass(frozen=True, slots=True)

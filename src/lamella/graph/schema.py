@@ -40,6 +40,14 @@ NESTED: dict[Kind, dict[int, Kind]] = {
 }
 """Kind of the message in each field, for every field through which a tensor can be reached."""
 
+SINGULAR: dict[Kind, frozenset[int]] = {
+    Kind.MODEL: frozenset({7}),
+    Kind.ATTRIBUTE: frozenset({5, 6, 22}),
+    Kind.TRAINING: frozenset({1, 2}),
+    Kind.SPARSE: frozenset({1, 2}),
+}
+"""Those of `NESTED` that may come once. Protobuf merges a second one into the first: half a tensor in each."""
+
 
 class Model:
     """ModelProto."""
@@ -70,7 +78,7 @@ class Attribute:
 class Function:
     """FunctionProto."""
 
-    NAME, NODE, DOMAIN, OVERLOAD = 1, 7, 10, 13
+    NAME, NODE, DOMAIN, ATTRIBUTE_PROTO, OVERLOAD = 1, 7, 10, 11, 13
 
 
 class Tensor:

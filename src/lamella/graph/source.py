@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Protocol
 
-from lamella.graph.protobuf import FIXED32, FIXED64, LEN, VARINT, Field, bad_tag, overrun, read_varint
+from lamella.graph.protobuf import (
+    FIXED32,
+    FIXED64,
+    LEN,
+    MAX_TAG,
+    VARINT,
+    Field,
+    bad_tag,
+    overrun,
+    read_varint,
+)
 
 _HEADER_BYTES = 20  # the longest tag and length: two varints of ten bytes
 _SMALLEST_WINDOW, _LARGEST_WINDOW = 4 << 10, 256 << 10
@@ -98,17 +108,19 @@ def source_fields(source: Source, start: int, end: int) -> Iterator[Field]:
         tag = data[here] if here < limit else 0x80
         here += 1
         if tag > 0x7F:
-            tag, here = read_varint(data, here - 1, limit)
+            tag, here = read_varint(data, here - 1, limit, base)
+            if tag > MAX_TAG:
+                raise bad_tag(tag, tag_start)
         wire = tag & 7
         if wire == LEN:
             length = data[here] if here < limit else 0x80
             here += 1
             if length > 0x7F:
-                length, here = read_varint(data, here - 1, limit)
+                length, here = read_varint(data, here - 1, limit, base)
             value = base + here
             position = value + length
         elif wire == VARINT:
-            value, here = read_varint(data, here, limit)
+            value, here = read_varint(data, here, limit, base)
             position = _run_end(data, tag_start - base, here, limit, tag) + base
         elif wire == FIXED32 or wire == FIXED64:
             value = base + here

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from lamella.errors import MalformedModelError, UnsupportedModelError
 from lamella.graph.model import Value, ValueType
+from lamella.graph.payloads import MAX_RANK
 from lamella.graph.protobuf import LEN, VARINT, encode_int, encode_len, fields, signed, text
 from lamella.graph.schema import Type, ValueInfo
 from lamella.tensors import DATATYPES, Dimension
@@ -27,18 +29,41 @@ def read_value(data: bytes, start: int, end: int) -> Value:
         if wire == LEN and number == ValueInfo.NAME:
             name = text(data, value, stop)
         elif wire == LEN and number == ValueInfo.TYPE:
-            kind = _read_type(data[value:stop])
+            kind = _named_type(data[value:stop], kind, name)
+    if kind is not None and kind.datatype > DATATYPES[-1].onnx:
+        raise UnsupportedModelError(
+            f"value `{name}` has the unknown datatype {kind.datatype}",
+            hint="it may be newer than this version of Lamella",
+        )
     return Value(name, kind, data[start:end])
+
+
+def _named_type(data: bytes, before: ValueType | None, name: str) -> ValueType | None:
+    try:
+        found = _read_type(data)
+    except MalformedModelError as error:
+        raise MalformedModelError(f"type of value `{name}`: {error.message}", hint=error.hint) from error
+    if before is not None:
+        raise _two_types(f"value `{name}`")
+    return found
+
+
+def _two_types(what: str) -> MalformedModelError:
+    return MalformedModelError(f"{what} has two types", hint="export the model again")
 
 
 @lru_cache(maxsize=1024)  # a model has thousands of values and a few dozen types
 def _read_type(data: bytes) -> ValueType | None:
+    found = None
     for number, wire, _, value, stop in fields(data, 0, len(data)):
         if wire == LEN and number in _KINDS:
+            if found is not None:
+                raise _two_types("it")
             if number in (Type.TENSOR, Type.SPARSE_TENSOR):
-                return _read_tensor_type(data, value, stop, _KINDS[number])
-            return ValueType(_KINDS[number])
-    return None
+                found = _read_tensor_type(data, value, stop, _KINDS[number])
+            else:
+                found = ValueType(_KINDS[number])
+    return found
 
 
 def _read_tensor_type(data: bytes, start: int, end: int, kind: str) -> ValueType:
@@ -47,10 +72,14 @@ def _read_tensor_type(data: bytes, start: int, end: int, kind: str) -> ValueType
         if number == Type.ELEM_TYPE and wire == VARINT:
             element = value
         elif number == Type.SHAPE and wire == LEN:
-            shape = tuple(
+            shape = (shape or ()) + tuple(
                 _read_dimension(data, begin, finish)
                 for dim, kind_of_wire, _, begin, finish in fields(data, value, stop)
                 if dim == Type.SHAPE_DIM and kind_of_wire == LEN
+            )
+        if shape is not None and len(shape) > MAX_RANK:
+            raise MalformedModelError(
+                f"it has {len(shape)} dimensions, more than {MAX_RANK}", hint="export the model again"
             )
     return ValueType(kind, element, shape)
 

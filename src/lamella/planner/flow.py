@@ -10,7 +10,15 @@ from lamella.errors import MalformedModelError
 from lamella.graph.model import Model, Node
 
 # Nodes that give another answer each time, or hold state: never repeated in two slices.
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout"}
+_RANDOM = {
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+}
 
 
 @dataclass(frozen=True)

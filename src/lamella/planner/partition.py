@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lamella.errors import PlanError
 from lamella.planner.cuts import Cuts
@@ -102,15 +103,18 @@ def _useful(cuts: Cuts, legal: Sequence[int]) -> list[int]:
 
 def _partition(cuts: Cuts, positions: Sequence[int]) -> Partition:
     edges = (0, *positions, len(cuts.order))
-    largest = max(sum(cuts.needs(a, b)) for a, b in zip(edges[:-1], edges[1:], strict=True))
+    largest = max(sum(cuts.needs(a, b)) for a, b in pairwise(edges))
     return Partition(cuts, tuple(positions), largest)
 
 
 def _smallest_limit(units: Units, count: int) -> int:
-    """The least limit, to half a percent, under which `count` slices are enough: bisection."""
+    """The least limit, to one percent, under which `count` slices are enough: bisection."""
     window = Window(units)
     low, high = -1, max((window.extended() for _ in range(len(units))), default=0)
-    while high - low > max(1, high // 200):
+    likely = high // count + max((units.bytes_of(unit) for unit in range(len(units))), default=0)
+    if likely < high and _fewest(units, likely) <= count:
+        high = likely
+    while high - low > max(1, high // 100):
         middle = (low + high) // 2
         low, high = (low, middle) if _fewest(units, middle) <= count else (middle, high)
     return high
@@ -118,13 +122,19 @@ def _smallest_limit(units: Units, count: int) -> int:
 
 def _fewest(units: Units, limit: int) -> int:
     """The fewest slices under `limit`, by always taking as much as fits; a unit that is larger stands alone."""
-    count = start = 0
-    while start < len(units):
-        window, end = Window(units, start), start
-        while end < len(units) and window.extended() <= limit:
-            end += 1
-        count += 1
-        start = max(end, start + 1)
+    count = weights = peak = 0
+    seen: set[str] = set()
+    for own, shared, highest in zip(units.own, units.shared, units.peak, strict=True):
+        added = own + sum(size for name, size in shared if name not in seen) if shared else own
+        if count and weights + added + max(peak, highest) <= limit:
+            weights += added
+            peak = max(peak, highest)
+        else:
+            count += 1
+            weights, peak = own + sum(size for _, size in shared), highest
+            seen.clear()
+        if shared:
+            seen.update(name for name, _ in shared)
     return count
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import pairwise
 from typing import Literal
 
 from lamella.errors import PlanError, UsageError
 from lamella.graph.model import Model, Node, Value
-from lamella.graph.reader import load
 from lamella.planner.cuts import Cuts, cuts_of
 from lamella.planner.flow import Flow, flow_of
 from lamella.planner.order import candidate_orders
@@ -30,7 +28,7 @@ class Slice:
 
     Attributes:
         index: Its position in the plan.
-        nodes: Indices of its nodes in the model's graph, in the order they run. Constant ones may be in other slices too.
+        nodes: Indices of its nodes in the model's graph, in the order they run; constant ones may be in others too.
         inputs: Names of the values that it takes, from the caller or from earlier slices.
         outputs: Names of the values that it gives, to the caller or to later slices.
         weights_bytes: Bytes of the weights that it needs, each once.
@@ -96,7 +94,11 @@ def structure_sha256(model: Model) -> str:
 
 
 def plan(
-    model: Model, *, slices: int | Literal["max"] | None = None, max_memory_bytes: int | None = None
+    model: Model,
+    *,
+    slices: int | Literal["max"] | None = None,
+    max_memory_bytes: int | None = None,
+    custom_ops: Sequence[str | Path] = (),
 ) -> Plan:
     """Decide where a model is cut. Reads no weights.
 
@@ -105,6 +107,7 @@ def plan(
         slices: How many slices, balanced by weights and activations, with few bytes crossing; `"max"` for one at every
             legal cut. One slice if neither this nor `max_memory_bytes` is given.
         max_memory_bytes: As few slices as keep each one's process under this, engine included.
+        custom_ops: Shared libraries with custom operators; without them, what those operators make crosses no cut.
 
     Raises:
         UsageError: Both criteria are given, or a number makes no sense.
@@ -115,7 +118,7 @@ def plan(
     if isinstance(slices, int) and slices < 1:
         raise UsageError(f"a model cannot be cut into {slices} slices", hint="ask for 1 or more, or for `max`")
     flow = flow_of(model)
-    sizes, values = value_sizes(model)
+    sizes, values = value_sizes(model, custom_ops=custom_ops)
     candidates = [cuts_of(flow, order, sizes, values) for order in candidate_orders(flow, sizes)]
     return _plan(flow, _best(candidates, slices, max_memory_bytes), values)
 
@@ -153,16 +156,21 @@ def _partition(cuts: Cuts, slices: int | str | None, max_memory_bytes: int | Non
 def _plan(flow: Flow, partition: Partition, values: dict[str, Value]) -> Plan:
     model, cuts = flow.model, partition.cuts
     edges = (0, *partition.positions, len(cuts.order))
-    parts = [cuts.order[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [cuts.order[a:b] for a, b in pairwise(edges)]
     graph = model.graph
     outputs = {value.name for value in graph.outputs}
+    held = tuple(name for name in graph.initializers if name in outputs)
+    last_use = {name: index for index, part in enumerate(parts) for i in part for name in graph.nodes[i].uses}
     slices = []
     emitted: set[str] = set()
     for index, nodes in enumerate(_with_constants(flow, parts, outputs)):
-        later = {name for part in parts[index + 1 :] for i in part for name in graph.nodes[i].uses}
+        made = {name for i in nodes for name in graph.nodes[i].outputs}
+        wanted = {name for name in made if name in outputs or last_use.get(name, -1) > index}
         weights, activations = cuts.needs(edges[index], edges[index + 1])
-        inputs, given = boundary(model, [graph.nodes[i] for i in nodes], later | outputs, flow.constant, outputs - emitted)
+        inputs, given = boundary(model, [graph.nodes[i] for i in nodes], wanted, flow.constant, outputs - emitted)
         emitted.update(given)
+        if index == len(parts) - 1:
+            given += held
         slices.append(Slice(index, tuple(nodes), inputs, given, weights, activations))
     crossing = tuple(cuts.crossing[p] for p in partition.positions)
     return Plan(model, tuple(slices), crossing, values)
@@ -196,47 +204,3 @@ def boundary(
         name for name, index in made.items() if (name in missing_outputs if index in constant else name in wanted)
     )
     return inputs, outputs
-
-
-def write_plan(planned: Plan, path: str | Path) -> None:
-    """Write `plan.json`; the same plan always gives the same bytes."""
-    Path(path).write_text(json.dumps(planned.to_json(), indent=1) + "\n")
-
-
-def read_plan(path: str | Path) -> Plan:
-    """Read `plan.json` and the model that it is for.
-
-    Raises:
-        PlanError: The file is no plan, or the model has changed since.
-    """
-    try:
-        content = json.loads(Path(path).read_text())
-        if content["schema"] != SCHEMA:
-            raise PlanError(f"`{path}` has schema {content['schema']!r}, not {SCHEMA!r}", hint="plan the model again")
-        model = load(content["model"])
-        parts = [tuple(int(i) for i in entry["node_indices"]) for entry in content["slices"]]
-        digest = content["structure_sha256"]
-        slices = tuple(_slice_from(entry, part) for entry, part in zip(content["slices"], parts, strict=True))
-        crossing = tuple(int(size) for size in content["crossing_bytes"])
-    except OSError as error:
-        raise PlanError(f"`{path}` cannot be read: {error.strerror}", hint="check the path") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise PlanError(f"`{path}` is no plan: {error}", hint="make one with `lamella plan -o`") from error
-    if digest != structure_sha256(model):
-        raise PlanError(f"`{model.path}` has changed since `{path}` was made", hint="plan the model again")
-    return Plan(model, slices, crossing, value_sizes(model)[1])
-
-
-def _slice_from(entry: dict[str, object], nodes: tuple[int, ...]) -> Slice:
-    fields = {key: entry[key] for key in ("index", "weights_bytes", "activations_bytes")}
-    numbers = {key: int(str(value)) for key, value in fields.items()}
-    names = {key: tuple(str(n) for n in _list(entry[key])) for key in ("inputs", "outputs")}
-    return Slice(nodes=nodes, **numbers, **names)  # type: ignore[arg-type]
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise TypeError(f"a list was expected, not {value!r}")
-    return value
-
-

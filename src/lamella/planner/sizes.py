@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
+from pathlib import Path
 
 from lamella.errors import LamellaError
 from lamella.graph.inference import infer_values, with_outputs
@@ -14,13 +15,15 @@ from lamella.tensors import datatype
 _BYTES_PER_STRING = 32
 
 
-def value_sizes(model: Model) -> tuple[dict[str, int], dict[str, Value]]:
+def value_sizes(
+    model: Model, *, custom_ops: Sequence[str | Path] = ()
+) -> tuple[dict[str, int], dict[str, Value]]:
     """Size in bytes of every tensor value, and the type of every value, by name.
 
     Values that are no tensors have no size. Where inference does not know a shape, the model is run once on made-up
     inputs, by reference and without optimisation; what even that does not tell counts as empty.
     """
-    values = infer_values(model)
+    values = infer_values(model, custom_ops=custom_ops)
     dims = assumed_dims([value.spec for value in model.graph.required_inputs])
     sizes: dict[str, int] = {}
     unknown: list[str] = []
@@ -33,7 +36,7 @@ def value_sizes(model: Model) -> tuple[dict[str, int], dict[str, Value]]:
     made = {name for node in model.graph.nodes for name in node.outputs}
     unknown = [name for name in unknown if name in made]
     if unknown:
-        sizes.update(_measured(model, [values[name] for name in unknown]))
+        sizes.update(_measured(model, [values[name] for name in unknown], custom_ops))
     return sizes, values
 
 
@@ -49,7 +52,7 @@ def _size(value: Value, dims: Mapping[str, int]) -> int | None:
     return kind.size_bytes(elements) if kind.bits else elements * _BYTES_PER_STRING
 
 
-def _measured(model: Model, values: Iterable[Value]) -> dict[str, int]:
+def _measured(model: Model, values: Iterable[Value], custom_ops: Sequence[str | Path]) -> dict[str, int]:
     """Sizes read off one run, in which `values` are further outputs; empty where the model does not run."""
     from lamella.engines.base import EngineOptions
     from lamella.engines.onnxruntime import OnnxRuntimeEngine
@@ -58,9 +61,11 @@ def _measured(model: Model, values: Iterable[Value]) -> dict[str, int]:
     inputs = [value.spec for value in model.graph.required_inputs]
     wanted = [value for value in values if value.name not in declared]
     data, folder = with_outputs(model, [value.proto for value in wanted])
+    libraries = tuple(Path(library) for library in custom_ops)
+    options = EngineOptions(optimization="none", low_memory=True, custom_ops=libraries)
     engine = OnnxRuntimeEngine()
     try:
-        session = engine.load(data, EngineOptions(optimization="none", low_memory=True), folder=folder)
+        session = engine.load(data, options, folder=folder)
         items = session.infer(sample_inputs(inputs, bounds=index_bounds(model)))
         return {value.name: engine.to_array(items[value.name]).nbytes for value in wanted}
     except LamellaError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lamella.planner.cuts import Cuts
 
@@ -38,14 +39,14 @@ class Units:
 def units_of(cuts: Cuts, positions: Sequence[int]) -> Units:
     """Group the nodes of `cuts` between `positions`, which are legal."""
     ends = [0, *positions, len(cuts.order)]
-    weights = [{name: size for pairs in cuts.weights[a:b] for name, size in pairs} for a, b in _pairs(ends)]
+    weights = [{name: size for pairs in cuts.weights[a:b] for name, size in pairs} for a, b in pairwise(ends)]
     users = Counter(name for unit in weights for name in unit)
     return Units(
         ends,
         [cuts.crossing[end] for end in ends],
         [sum(size for name, size in unit.items() if users[name] == 1) for unit in weights],
         [tuple((name, size) for name, size in unit.items() if users[name] > 1) for unit in weights],
-        [max(cuts.alive[a:b], default=0) for a, b in _pairs(ends)],
+        [max(cuts.alive[a:b], default=0) for a, b in pairwise(ends)],
     )
 
 
@@ -57,10 +58,6 @@ def capped(units: Units, limit: int, *, room: float) -> Units:
             own[unit] = limit - min(limit, int(units.bytes_of(unit) * room))
             shared[unit], peak[unit] = (), 0
     return Units(units.ends, units.crossing, own, shared, peak)
-
-
-def _pairs(ends: Sequence[int]) -> list[tuple[int, int]]:
-    return list(zip(ends[:-1], ends[1:], strict=True))
 
 
 class Window:

@@ -12,7 +12,7 @@ from lamella.tensors import Array, TensorSpec, datatype, datatype_of
 
 
 def check_feeds(
-    given: Mapping[str, Array], inputs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()
+    given: Mapping[str, object], inputs: Sequence[TensorSpec], optional: Sequence[TensorSpec] = ()
 ) -> dict[str, Array]:
     """Check names, datatypes and shapes.
 
@@ -35,11 +35,11 @@ def check_feeds(
     return {name: _checked(value, specs[name]) for name, value in given.items()}
 
 
-def _checked(value: Array, spec: TensorSpec) -> Array:
+def _checked(value: object, spec: TensorSpec) -> Array:
     try:
         kind = datatype(spec.datatype)
     except UnsupportedModelError:
-        return value  # a sequence, map or optional: the engine checks it
+        return value  # type: ignore[return-value]  # a sequence, map or optional: the engine checks it
     if not isinstance(value, np.ndarray):
         try:
             value = np.asarray(value, dtype=kind.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -112,70 +112,133 @@ def read_manifest(directory: Path) -> Manifest:
         SlicesError: There is none, it is damaged or of another version, or a file is missing or has another size.
     """
     path = directory / FILE_NAME
+    if not path.is_file():
+        raise SlicesError(
+            f"`{directory}` is no slices directory: it has no `{FILE_NAME}`",
+            hint="make one with `lamella slice MODEL -o DIR`",
+        )
     try:
-        content = json.loads(path.read_text())
-        if content.pop("schema") != SCHEMA:
+        content = _object(json.loads(path.read_text()))
+        if content["schema"] != SCHEMA:
             raise SlicesError(f"`{path}` is of another version", hint="slice the model again with this one")
         manifest = _manifest(content)
-    except OSError as error:
-        raise SlicesError(
-            f"`{directory}` is no slices directory: `{FILE_NAME}` cannot be read",
-            hint="make one with `lamella slice MODEL -o DIR`",
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SlicesError(f"`{path}` is damaged: {error}", hint="slice the model again") from error
-    for entry in (*manifest.slices, *manifest.files):
-        _check_file(directory, entry.file, entry.size)
+    except RecursionError as error:
+        raise SlicesError(f"`{path}` is damaged: it nests too deeply", hint="slice the model again") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise SlicesError(f"`{path}` is damaged: {reason}", hint="slice the model again") from error
+    for file, size in [(part.file, part.size) for part in manifest.slices] + [(f.file, f.size) for f in manifest.files]:
+        _check_file(directory, file, size)
+    _check_ranges(manifest)
     return manifest
 
 
 def _manifest(content: dict[str, object]) -> Manifest:
-    for key in ("inputs", "optional_inputs", "outputs"):
-        content[key] = tuple(_spec(entry) for entry in _entries(content[key]))
-    content["slices"] = tuple(_slice(entry) for entry in _entries(content["slices"]))
-    content["files"] = tuple(FileEntry(**entry) for entry in _entries(content["files"]))
-    for key in ("crossing_bytes", "custom_ops_needed"):
-        content[key] = tuple(_sequence(content[key]))
-    return Manifest(**content)  # type: ignore[arg-type]
+    return Manifest(
+        model=_text(content["model"]),
+        structure_sha256=_text(content["structure_sha256"]),
+        optimized=content["optimized"] is True,
+        inputs=tuple(_spec(entry) for entry in _objects(content["inputs"])),
+        optional_inputs=tuple(_spec(entry) for entry in _objects(content["optional_inputs"])),
+        outputs=tuple(_spec(entry) for entry in _objects(content["outputs"])),
+        index_bounds={name: _size(bound) for name, bound in _object(content["index_bounds"]).items()},
+        slices=tuple(_slice(entry) for entry in _objects(content["slices"])),
+        crossing_bytes=tuple(_size(size) for size in _list(content["crossing_bytes"])),
+        files=tuple(_file(entry) for entry in _objects(content["files"])),
+        custom_ops_needed=_texts(content["custom_ops_needed"]),
+        versions={name: _text(version) for name, version in _object(content["versions"]).items()},
+        verified=content["verified"] is True,
+    )
 
 
 def _spec(entry: dict[str, object]) -> TensorSpec:
     shape = entry["shape"]
-    dims: tuple[Dimension, ...] | None = None if shape is None else tuple(_sequence(shape))  # type: ignore[arg-type]
-    return TensorSpec(str(entry["name"]), str(entry["datatype"]), dims)
+    dims = None if shape is None else tuple(_dimension(dim) for dim in _list(shape))
+    return TensorSpec(_text(entry["name"]), _text(entry["datatype"]), dims)
+
+
+def _dimension(value: object) -> Dimension:
+    return value if value is None or isinstance(value, str) else _size(value)
 
 
 def _slice(entry: dict[str, object]) -> SliceEntry:
-    for key in ("inputs", "outputs", "optional_inputs"):
-        entry[key] = tuple(str(name) for name in _sequence(entry[key]))
-    entry["weights"] = tuple(WeightRange(**weight) for weight in _entries(entry["weights"]))
-    return SliceEntry(**entry)  # type: ignore[arg-type]
+    return SliceEntry(
+        index=_size(entry["index"]),
+        file=_text(entry["file"]),
+        size=_size(entry["size"]),
+        sha256=_text(entry["sha256"]),
+        inputs=_texts(entry["inputs"]),
+        outputs=_texts(entry["outputs"]),
+        optional_inputs=_texts(entry["optional_inputs"]),
+        nodes=_size(entry["nodes"]),
+        weights_bytes=_size(entry["weights_bytes"]),
+        memory_mb=_size(entry["memory_mb"]),
+        weights=tuple(
+            WeightRange(_text(weight["file"]), _size(weight["offset"]), _size(weight["length"]))
+            for weight in _objects(entry["weights"])
+        ),
+    )
 
 
-def _sequence(value: object) -> Sequence[object]:
+def _file(entry: dict[str, object]) -> FileEntry:
+    digest = entry["sha256"]
+    return FileEntry(
+        _text(entry["file"]), _size(entry["size"]), _text(entry["method"]), None if digest is None else _text(digest)
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, found {type(value).__name__}")
+    return value
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise TypeError(f"expected a size, found {value!r}")
+    return value
+
+
+def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise TypeError(f"expected a list, found {type(value).__name__}")
     return value
 
 
-def _entries(value: object) -> list[dict[str, object]]:
-    entries = _sequence(value)
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise TypeError("expected objects")
-    return entries  # type: ignore[return-value]
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise TypeError(f"expected an object, found {type(value).__name__}")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(_text(item) for item in _list(value))
+
+
+def _objects(value: object) -> list[dict[str, object]]:
+    return [_object(item) for item in _list(value)]
 
 
 def _check_file(directory: Path, name: str, size: int) -> None:
+    path = directory / name
     pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or PureWindowsPath(name).drive or not name:
+    outside = pure.is_absolute() or ".." in pure.parts or PureWindowsPath(name).drive or not name or "\0" in name
+    if outside or not path.parent.resolve().is_relative_to(directory.resolve()):
         raise SlicesError(f"`{FILE_NAME}` names `{name}`, outside its directory", hint="do not trust these slices")
-    try:
-        found = (directory / name).stat().st_size
-    except OSError as error:
-        raise SlicesError(
-            f"`{directory / name}` is missing", hint="a slices directory is copied whole, or made again"
-        ) from error
+    if not path.is_file():
+        raise SlicesError(f"`{path}` is no regular file", hint="a slices directory is copied whole, or made again")
+    found = path.stat().st_size
     if found != size:
-        raise SlicesError(
-            f"`{directory / name}` has {found} bytes instead of {size}", hint="it has changed; slice the model again"
-        )
+        raise SlicesError(f"`{path}` has {found} bytes instead of {size}", hint="it has changed; slice the model again")
+
+
+def _check_ranges(manifest: Manifest) -> None:
+    sizes = {entry.file: entry.size for entry in manifest.files}
+    for part in manifest.slices:
+        for weight in part.weights:
+            if weight.offset + weight.length > sizes.get(weight.file, -1):
+                raise SlicesError(
+                    f"weights of slice {part.index} end at byte {weight.offset + weight.length} of `{weight.file}`, "
+                    f"which has {sizes.get(weight.file, 0)}",
+                    hint="do not trust these slices; slice the model again",
+                )

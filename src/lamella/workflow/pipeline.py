@@ -85,7 +85,7 @@ class Pipeline:
         if not low_memory:
             self._sessions = [self._load(index) for index in range(len(self._source.parts))]
 
-    def infer(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, object]) -> dict[str, Array]:
         """Run every slice once.
 
         Args:

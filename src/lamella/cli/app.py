@@ -1,0 +1,102 @@
+"""The `lamella` command: the verbs together, and what its exit status is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_group
+
+from lamella import __version__
+from lamella.cli import output
+from lamella.cli.convert import convert
+from lamella.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, failure_of, unknown_verb
+from lamella.cli.inspect import inspect
+from lamella.cli.plan import plan
+from lamella.cli.run import run
+from lamella.cli.slice import slice
+from lamella.cli.verify import verify
+
+app = typer.Typer(
+    name="lamella",
+    help="Run any ONNX model in slices, verified against the whole model, in bounded memory.",
+    epilog="Exit status: 0 done, 1 the answer is no, 2 wrong usage or input. `LAMELLA_DEBUG=1` shows tracebacks.",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+for _verb, _panel in (
+    (inspect, "Look at a model"),
+    (plan, "Look at a model"),
+    (convert, "Make files"),
+    (slice, "Make files"),
+    (run, "Run slices"),
+    (verify, "Run slices"),
+):
+    app.command(rich_help_panel=_panel)(_verb)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        output.line(f"lamella {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _lamella(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments, without the program's name; those of this process by default.
+
+    Returns:
+        The exit status: 0 done, 1 the answer is no, 2 wrong usage or input; 130 and 141 as shells report SIGINT and
+        SIGPIPE.
+    """
+    output.prepare()
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        output.finish()
+    except KeyboardInterrupt:
+        output.message("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        output.abandon()
+        return BROKEN_PIPE
+    except Exception as error:
+        failure = None if os.environ.get("LAMELLA_DEBUG") else failure_of(error)
+        if failure is None:
+            raise
+        return _fail(failure)
+    return status
+
+
+def _run(arguments: list[str]) -> int:
+    group = get_group(app)
+    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if verb is not None and verb not in group.commands:
+        return _fail(unknown_verb(verb, list(group.commands)))
+    try:
+        # Not `app()`: that would handle errors, interrupts and closed pipes in its own way.
+        with group.make_context("lamella", arguments or ["--help"]) as context:
+            group.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+def _fail(failure: Failure) -> int:
+    output.error(failure.message, failure.hint)
+    return failure.exit_status

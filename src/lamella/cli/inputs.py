@@ -1,0 +1,191 @@
+"""Inputs as the command line gives them: files, or made up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from lamella.errors import InputError, UnsupportedModelError, UsageError
+from lamella.graph.samples import sample_inputs
+from lamella.tensors import Array, Datatype, TensorSpec, datatype
+
+_ARCHIVE = ".npz"
+
+
+def read_inputs(arguments: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Read what was given with `--input`.
+
+    Args:
+        arguments: Each `NAME=FILE`, `NAME=FILE.npz:KEY`, or `FILE.npz` for all arrays by their names.
+        specs: The model's inputs: the datatype of what `.json` holds, and of what NumPy cannot store by itself.
+
+    Raises:
+        UsageError: An argument makes no sense.
+        InputError: A file cannot be read, or does not hold what it should.
+    """
+    known = {spec.name: spec for spec in specs}
+    found: dict[str, Array] = {}
+    for argument in arguments:
+        for name, value in _read(argument, known).items():
+            if name in found:
+                raise UsageError(f"input `{name}` is given twice", hint="give each input once")
+            found[name] = value
+    return found
+
+
+def _read(argument: str, known: Mapping[str, TensorSpec]) -> dict[str, Array]:
+    name, separator, file = argument.partition("=")
+    if not separator or (name not in known and argument.endswith(_ARCHIVE) and Path(argument).is_file()):
+        if not argument.endswith(_ARCHIVE):
+            raise UsageError(f"`--input {argument}` does not say for which input", hint="write `--input NAME=FILE`")
+        return {key: _native(array, known.get(key)) for key, array in _archive(argument).items()}
+    spec = known.get(name)
+    path, mark, key = file.partition(f"{_ARCHIVE}:")
+    if mark and not Path(file).exists():
+        return {name: _native(_pick(f"{path}{_ARCHIVE}", key), spec)}
+    suffix = Path(file).suffix.lower()
+    if suffix == _ARCHIVE:
+        return {name: _native(_pick(file, name), spec)}
+    if suffix == ".npy":
+        return {name: _native(_load(file), spec)}
+    if suffix == ".json":
+        return {name: _from_json(file, name, spec)}
+    raise UsageError(f"`{file}` is no `.npy`, `.npz` or `.json` file", hint="save the input with `numpy.save`")
+
+
+def _archive(path: str) -> dict[str, Array]:
+    try:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _pick(path: str, key: str) -> Array:
+    arrays = _archive(path)
+    if key not in arrays:
+        names = ", ".join(f"`{name}`" for name in arrays) or "none"
+        raise InputError(f"`{path}` has no array `{key}`", hint=f"it has {names}; choose with `NAME={path}:ARRAY`")
+    return arrays[key]
+
+
+def _load(path: str) -> Array:
+    try:
+        with Path(path).open("rb") as file:
+            array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"`{path}` is an archive, not one array", hint="end its name in `.npz`")
+    return array
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    if isinstance(error, OSError) and error.strerror:
+        return InputError(f"input file `{path}` cannot be read: {error.strerror.lower()}", hint="check the path")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    hint = "save it again with `numpy.save`; arrays of Python objects are not read, as they could run code"
+    return InputError(f"input file `{path}` is damaged: {reason}", hint=hint)
+
+
+def _native(array: Array, spec: TensorSpec | None) -> Array:
+    """Text as Python strings, this machine's byte order, and the types that NumPy stores as raw bytes."""
+    if array.dtype.kind == "S":
+        array = np.char.decode(array.astype(np.bytes_), "utf-8")
+    if array.dtype.kind == "U":
+        return array.astype(object)
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    kind = None if spec is None else _datatype(spec)
+    if array.dtype.kind == "V" and kind is not None and kind.dtype.itemsize == array.dtype.itemsize:
+        return array.view(kind.dtype)
+    return array
+
+
+def _datatype(spec: TensorSpec) -> Datatype | None:
+    try:
+        return datatype(spec.datatype)
+    except UnsupportedModelError:
+        return None  # a sequence, map or optional
+
+
+def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
+    try:
+        value = json.loads(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"input file `{path}` is not valid JSON: {error}", hint="give nested lists") from error
+    kind = None if spec is None else _datatype(spec)
+    if spec is not None and kind is None:
+        return value  # type: ignore[no-any-return]  # a sequence or map as Python has it: the engine checks it
+    try:
+        return _array(value, kind)
+    except (TypeError, ValueError, OverflowError) as error:
+        wanted = "" if kind is None else f" of {kind.name}"
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"`{path}` holds no tensor{wanted} for input `{name}`: {reason}", hint="give nested lists of equal lengths"
+        ) from error
+
+
+def _array(value: object, kind: Datatype | None) -> Array:
+    natural = np.asarray(value)  # refuses ragged lists, and shows what the values are
+    if kind is None:
+        return natural
+    if (natural.dtype.kind == "U") != (kind.name == "BYTES") and natural.size:
+        raise TypeError(f"the values are {'text' if natural.dtype.kind == 'U' else 'numbers'}")
+    if natural.dtype.kind == "O":
+        raise TypeError("the values are neither numbers nor text")
+    array = np.asarray(value, dtype=kind.dtype)
+    if kind.name.startswith(("INT", "UINT", "BOOL")) and not np.array_equal(array.astype(natural.dtype), natural):
+        raise ValueError(f"not every value is {kind.name}")
+    return array
+
+
+def completed(
+    given: Mapping[str, Array],
+    specs: Sequence[TensorSpec],
+    *,
+    random: bool,
+    seed: int,
+    bounds: Mapping[str, int],
+) -> dict[str, Array]:
+    """What was given, and made-up tensors for the rest, where that is wanted.
+
+    Named dimensions take the sizes that they have in what was given.
+
+    Raises:
+        InputError: Inputs are missing and not to be made up, or cannot be.
+    """
+    missing = [spec for spec in specs if spec.name not in given]
+    if missing and not random:
+        names = ", ".join(f"`{spec.name}` {spec.datatype}{_shape(spec)}" for spec in missing)
+        counted = "1 input is" if len(missing) == 1 else f"{len(missing)} inputs are"
+        raise InputError(
+            f"{counted} missing: {names}", hint="give each with `--input NAME=FILE`, or make them up with `--random`"
+        )
+    sizes = {
+        dim: size
+        for spec in specs
+        if spec.name in given
+        for dim, size in zip(spec.shape or (), np.shape(given[spec.name]), strict=False)
+        if isinstance(dim, str)
+    }
+    bound = [_with_sizes(spec, sizes) for spec in missing]
+    return {**given, **sample_inputs(bound, bounds=bounds, seed=seed)}
+
+
+def _with_sizes(spec: TensorSpec, sizes: Mapping[str, int]) -> TensorSpec:
+    if spec.shape is None:
+        return spec
+    return replace(spec, shape=tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in spec.shape))
+
+
+def _shape(spec: TensorSpec) -> str:
+    return "" if spec.shape is None else f"[{', '.join('?' if dim is None else str(dim) for dim in spec.shape)}]"

@@ -1,0 +1,188 @@
+"""`lamella run`: run a model, whole or in slices, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lamella.cli import output
+from lamella.cli.options import ENGINE, INPUTS, OUTPUT, CustomOps, Inputs, Json
+from lamella.cli.views import shape_text
+from lamella.errors import EngineError, UsageError
+
+if TYPE_CHECKING:
+    from lamella.cli.results import Summary
+    from lamella.tensors import Array
+    from lamella.workflow.parts import Source
+    from lamella.workflow.pipeline import Pipeline, SliceTiming
+
+
+def run(
+    source: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="An `.onnx` file, or a slices directory.")],
+    *,
+    inputs: Inputs = None,
+    random: Annotated[
+        bool, typer.Option("--random", rich_help_panel=INPUTS, help="Make up the inputs that are not given.")
+    ] = False,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", envvar="LAMELLA_SEED", rich_help_panel=INPUTS, help="Seed of the made-up inputs."
+        ),
+    ] = 0,
+    low_memory: Annotated[
+        bool,
+        typer.Option(
+            "--low-memory",
+            envvar="LAMELLA_LOW_MEMORY",
+            rich_help_panel=ENGINE,
+            help="Keep one slice in memory at a time.",
+        ),
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            envvar="LAMELLA_THREADS",
+            rich_help_panel=ENGINE,
+            help="Threads for one operator; by default this process's share of the CPU.",
+            show_default=False,
+        ),
+    ] = None,
+    custom_ops: CustomOps = None,
+    repeat: Annotated[int, typer.Option(min=1, metavar="N", rich_help_panel=ENGINE, help="Run this many times.")] = 1,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE.npz", rich_help_panel=OUTPUT, help="Save the outputs; `-` for stdout."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a model or its slices, and show outputs, times and peak memory."""
+    _check_output(file, json=json)
+    from lamella.workflow.parts import open_source
+    from lamella.workflow.pipeline import Pipeline
+
+    opened = open_source(source)
+    feeds = _feeds(opened, inputs or [], random=random, seed=seed)
+    with (
+        output.status(f"running {source}"),
+        Pipeline(opened, low_memory=low_memory, threads=threads, custom_ops=custom_ops or ()) as pipeline,
+    ):
+        found, latency_ms = _infer(pipeline, feeds, repeat, made_up=random)
+    _show(pipeline, found, latency_ms, file, json=json)
+
+
+def _check_output(file: str | None, *, json: bool) -> None:
+    """Refuse before the run what could not be saved after it."""
+    if file is None:
+        return
+    if file == "-":
+        if json:
+            raise UsageError("`--json` and `-o -` both write to stdout", hint="save the outputs to a file")
+        output.binary_stdout()
+    elif not file.lower().endswith(".npz"):
+        raise UsageError(f"the output `{file}` is no `.npz` file", hint="end its name in `.npz`")
+    elif not Path(file).parent.is_dir():
+        raise UsageError(f"the folder of `{file}` does not exist", hint="make it first")
+
+
+def _feeds(source: Source, arguments: list[str], *, random: bool, seed: int) -> dict[str, Array]:
+    """Everything that the model takes, checked before anything is loaded."""
+    from lamella.cli.inputs import completed, read_inputs
+    from lamella.workflow.feeds import check_feeds
+
+    given = read_inputs(arguments, (*source.inputs, *source.optional_inputs))
+    check_feeds(given, (), (*source.inputs, *source.optional_inputs))
+    feeds = completed(given, source.inputs, random=random, seed=seed, bounds=source.index_bounds)
+    return check_feeds(feeds, source.inputs, source.optional_inputs)
+
+
+def _infer(
+    pipeline: Pipeline, feeds: dict[str, Array], repeat: int, *, made_up: bool
+) -> tuple[dict[str, Array], list[float]]:
+    latency_ms: list[float] = []
+    found: dict[str, Array] = {}
+    for _ in range(repeat):
+        started = perf_counter()
+        try:
+            found = pipeline.infer(feeds)
+        except EngineError as error:
+            if made_up:
+                real = "made-up inputs may not suit this model: give real ones with `--input NAME=FILE`"
+                error.hint = f"{error.hint}; {real}" if error.hint else real
+            raise
+        latency_ms.append((perf_counter() - started) * 1000)
+    return found, latency_ms
+
+
+def _show(
+    pipeline: Pipeline, found: dict[str, Array], latency_ms: list[float], file: str | None, *, json: bool
+) -> None:
+    from lamella.cli.results import save, summary
+    from lamella.runtime.memory import peak_rss_bytes
+
+    peak = peak_rss_bytes()
+    if file == "-":
+        save(output.binary_stdout(), found)
+        return
+    summaries = [summary(spec, found[spec.name]) for spec in pipeline.outputs]
+    if file is not None:
+        save(Path(file), found)
+        output.message(f"wrote `{file}`")
+    if json:
+        output.json_object("lamella.run/1", _view(summaries, latency_ms, pipeline.timings, peak))
+    else:
+        _print(summaries, latency_ms, pipeline.timings, peak)
+
+
+def _view(
+    summaries: list[Summary], latency_ms: list[float], timings: list[SliceTiming], peak: int
+) -> dict[str, object]:
+    return {
+        "outputs": [
+            {
+                "name": s.name,
+                "datatype": s.datatype,
+                "shape": s.shape,
+                "min": s.min,
+                "max": s.max,
+                "mean": s.mean,
+            }
+            for s in summaries
+        ],
+        "latency_ms": latency_ms,
+        "slices": [
+            {"index": index, "load_ms": median(timing.load_ms), "infer_ms": median(timing.infer_ms)}
+            for index, timing in enumerate(timings)
+        ],
+        "peak_rss_bytes": peak,
+    }
+
+
+def _print(summaries: list[Summary], latency_ms: list[float], timings: list[SliceTiming], peak: int) -> None:
+    rows = [
+        (s.name, s.datatype, shape_text(s.shape), *(output.number(n) for n in (s.min, s.max, s.mean)), s.preview)
+        for s in summaries
+    ]
+    output.table(["output", "datatype", "shape", "min", "max", "mean", "values"], rows, right=(3, 4, 5))
+    output.line()
+    times = [
+        (str(index), output.milliseconds(median(timing.load_ms)), output.milliseconds(median(timing.infer_ms)))
+        for index, timing in enumerate(timings)
+    ]
+    output.table(["slice", "load", "infer"], times, right=(0, 1, 2))
+    output.line()
+    runs = f" (median of {len(latency_ms)})" if len(latency_ms) > 1 else ""
+    output.facts(
+        [
+            ("latency", f"{output.milliseconds(median(latency_ms))}{runs}"),
+            ("peak memory", output.memory(peak)),
+        ]
+    )

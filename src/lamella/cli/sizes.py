@@ -1,0 +1,57 @@
+"""Sizes and counts as flags take them."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Literal
+
+from lamella.errors import UsageError
+
+UNITS = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "tib": 1 << 40,
+}
+"""Powers of 1000, as disks and models are measured, and of 1024, as memory is. A unit is never assumed."""
+
+
+def parse_size(text: str, *, flag: str) -> int:
+    """Bytes of a size such as `512MB` or `1.5GiB`.
+
+    Args:
+        text: A positive number and a unit, in upper or lower case.
+        flag: The flag that it was given for, for the message.
+
+    Raises:
+        UsageError: It is no such size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower(), re.ASCII)
+    unit = UNITS.get(match[2]) if match else None
+    size = 0 if match is None or unit is None else int(Decimal(match[1]) * unit)
+    if size < 1:
+        raise UsageError(
+            f"`{flag}` takes a size, not `{text}`", hint="write it like `512MB`, `2GB`, `512MiB`, `1.5GiB`"
+        )
+    return size
+
+
+def parse_slices(text: str) -> int | Literal["max"]:
+    """The number of slices, or `max` for one at every legal cut.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == "max":
+        return "max"
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise UsageError(
+            f"`--slices` takes a number, not `{text}`", hint="write it like `4`, or `max` for every legal cut"
+        )
+    return int(text)

@@ -1,0 +1,103 @@
+"""`plan.json`: a plan as a file, to look at, keep, and slice by."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from lamella.errors import PlanError
+from lamella.graph.inference import infer_values
+from lamella.graph.reader import load
+from lamella.planner.flow import Flow, flow_of
+from lamella.planner.plan import SCHEMA, Plan, Slice, structure_sha256
+
+_MOST_BYTES = 64 << 20
+
+
+def write_plan(planned: Plan, path: str | Path) -> None:
+    """Write `plan.json`, which names the model relative to itself; the same plan always gives the same bytes."""
+    model = os.path.relpath(planned.model.path, Path(path).parent)
+    Path(path).write_text(json.dumps({**planned.to_json(), "model": model}, indent=1) + "\n")
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read `plan.json` and the model that it is for.
+
+    Raises:
+        PlanError: The file is no plan, or the model has changed since.
+    """
+    try:
+        with Path(path).open() as file:  # which may be a pipe
+            size = os.fstat(file.fileno()).st_size
+            if size > _MOST_BYTES:
+                raise PlanError(f"`{path}` has {size} bytes, more than {_MOST_BYTES}", hint="it is no plan")
+            content = json.load(file)
+        if content["schema"] != SCHEMA:
+            raise PlanError(f"`{path}` has schema {content['schema']!r}, not {SCHEMA!r}", hint="plan the model again")
+        folder = Path(path).parent if Path(path).is_file() else Path()  # a plan from a pipe lies nowhere
+        model = load(folder / str(content["model"]))
+        if content["structure_sha256"] != structure_sha256(model):
+            raise PlanError(f"`{model.path}` has changed since `{path}` was made", hint="plan the model again")
+        slices = tuple(_slice_from(entry) for entry in content["slices"])
+        crossing = tuple(_number(size) for size in _list(content["crossing_bytes"]))
+    except OSError as error:
+        raise PlanError(f"`{path}` cannot be read: {error.strerror}", hint="check the path") from error
+    except RecursionError as error:
+        raise PlanError(f"`{path}` is no plan: it nests too deeply", hint="make one with `lamella plan -o`") from error
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise PlanError(f"`{path}` is no plan: {reason}", hint="make one with `lamella plan -o`") from error
+    _check_slices(flow_of(model), slices, str(path))
+    return Plan(model, slices, crossing, infer_values(model))
+
+
+def _check_slices(flow: Flow, slices: Sequence[Slice], path: str) -> None:
+    """Refuse what the planner cannot have written: a node forgotten, placed twice, or before what it needs."""
+    graph = flow.model.graph
+    weights = graph.initializers.keys()
+    given = {value.name for value in graph.inputs} | weights
+    placed: list[int] = []
+    for position, part in enumerate(slices):
+        known = {*part.inputs, *weights}
+        for index in part.nodes:
+            if not 0 <= index < len(graph.nodes):
+                raise _unfit(path, position, f"names node {index} of {len(graph.nodes)}")
+            node = graph.nodes[index]
+            if not known.issuperset(node.uses):
+                raise _unfit(path, position, f"runs {node.label} before what it needs")
+            known.update(node.outputs)
+        if not known.issuperset(part.outputs) or not given.issuperset(part.inputs):
+            raise _unfit(path, position, "has inputs or outputs that nothing makes")
+        given.update(part.outputs)
+        placed += [index for index in part.nodes if index not in flow.constant]
+    if sorted(placed) != sorted(flow.placed) or not given.issuperset(v.name for v in graph.outputs):
+        raise _unfit(path, len(slices) - 1, "leaves nodes out, or is not the first to have them")
+
+
+def _unfit(path: str, index: int, what: str) -> PlanError:
+    return PlanError(f"slice {index} of `{path}` {what}", hint="plan the model again")
+
+
+def _slice_from(entry: dict[str, object]) -> Slice:
+    return Slice(
+        index=_number(entry["index"]),
+        nodes=tuple(_number(index) for index in _list(entry["node_indices"])),
+        inputs=tuple(str(name) for name in _list(entry["inputs"])),
+        outputs=tuple(str(name) for name in _list(entry["outputs"])),
+        weights_bytes=_number(entry["weights_bytes"]),
+        activations_bytes=_number(entry["activations_bytes"]),
+    )
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(f"a count was expected, not {value!r}")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError(f"a list was expected, not {type(value).__name__}")
+    return value

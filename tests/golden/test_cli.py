@@ -1,0 +1,120 @@
+"""Texts of the command line, word for word: every `--help`, and what is said of mistakes.
+
+After a change that is meant, `LAMELLA_UPDATE_GOLDEN=1 python -m pytest tests/golden` writes them anew; read the diff.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests import models
+
+from lamella.cli import main
+
+GOLDEN = Path(__file__).parent / "cli"
+UPDATE = bool(os.environ.get("LAMELLA_UPDATE_GOLDEN"))
+PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "_TYPER_FORCE_DISABLE_TERMINAL": "1"}
+
+MISTAKES = [
+    ["bake"],
+    ["inspct", "mlp.onnx"],
+    ["--verson"],
+    ["inspect"],
+    ["inspect", "mlp.onnx", "extra"],
+    ["inspect", "mlp.onnx", "--jsn"],
+    ["inspect", "gone.onnx"],
+    ["inspect", "folder"],
+    ["inspect", "empty.onnx"],
+    ["inspect", "cut.onnx"],
+    ["inspect", "page.onnx"],
+    ["plan", "mlp.onnx", "--slices"],
+    ["plan", "mlp.onnx", "--slices", "many"],
+    ["plan", "mlp.onnx", "--slices", "400"],
+    ["plan", "mlp.onnx", "--max-memory", "512"],
+    ["plan", "mlp.onnx", "--max-memory", "10MB"],
+    ["plan", "mlp.onnx", "--max-memory", "1GB", "--slices", "2"],
+    ["plan", "mlp.onnx", "-o", "gone/plan.json"],
+    ["slice", "gone.json"],
+    ["slice", "broken.json"],
+    ["slice", "plan.json", "--slices", "3"],
+    ["slice", "mlp.onnx", "-o", "folder"],
+    ["slice", "mlp.onnx", "-o", "page.onnx"],
+    ["run", "mlp.onnx"],
+    ["run", "lookup.onnx", "--input", "ids=x.npy"],
+    ["run", "gone.slices", "--random"],
+    ["run", "folder", "--random"],
+    ["run", "mlp.onnx", "--input", "xs=x.npy"],
+    ["run", "mlp.onnx", "--input", "x"],
+    ["run", "mlp.onnx", "--input", "x=gone.npy"],
+    ["run", "mlp.onnx", "--input", "x=x.png"],
+    ["run", "mlp.onnx", "--input", "x=x.npy"],
+    ["run", "mlp.onnx", "--input", "x=ints.npy"],
+    ["run", "mlp.onnx", "--input", "x=text.json"],
+    ["run", "mlp.onnx", "--random", "--repeat", "0"],
+    ["run", "mlp.onnx", "--random", "--threads", "two"],
+    ["run", "mlp.onnx", "--random", "-o", "out.npy"],
+    ["run", "mlp.onnx", "--random", "-o", "gone/out.npz"],
+    ["run", "mlp.onnx", "--random", "-o", "-", "--json"],
+    ["run", "mlp.onnx", "--random", "--custom-ops", "gone.so"],
+    ["verify", "mlp.onnx"],
+    ["verify", "mlp.onnx", "mlp.onnx"],
+    ["verify", "mlp.onnx", "gone.slices"],
+    ["verify", "mlp.onnx", "mlp.slices", "--tolerance", "-1"],
+    ["convert", "folder"],
+    ["convert", "folder", "-o", "out.pb"],
+    ["convert", "gone", "-o", "out.onnx"],
+    ["convert", "folder", "-o", "out.onnx", "--opset", "0"],
+]
+
+
+def check(name: str, text: str) -> None:
+    """Compare a text with the golden one, or make it the golden one."""
+    path = GOLDEN / name
+    if UPDATE:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", ["", "inspect", "plan", "slice", "run", "verify", "convert"])
+def test_help(verb: str) -> None:
+    command = [sys.executable, "-m", "lamella", *([verb] if verb else []), "--help"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("LAMELLA_")}
+    result = subprocess.run(command, capture_output=True, check=True, env={**kept, **PLAIN})
+    lines = [line.rstrip() for line in result.stdout.decode().strip("\n").splitlines()]
+    check(f"help{'-' if verb else ''}{verb}.txt", "\n".join(lines) + "\n")
+
+
+def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in [*os.environ]:
+        if name.startswith("LAMELLA_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    make_files(tmp_path)
+    told = []
+    for arguments in MISTAKES:
+        capsys.readouterr()
+        status = main(arguments)
+        shown = capsys.readouterr()
+        assert shown.out == "", arguments
+        told.append(f"$ lamella {' '.join(arguments)}\n{shown.err}exit status {status}\n")
+    check("mistakes.txt", "\n".join(told))
+
+
+def make_files(folder: Path) -> None:
+    model = models.mlp(folder / "mlp.onnx")
+    models.lookup(folder / "lookup.onnx")
+    main(["plan", "mlp.onnx", "--slices", "2", "-o", "plan.json"])
+    main(["slice", "plan.json", "-o", "mlp.slices"])
+    (folder / "folder").mkdir()
+    (folder / "folder" / "notes.txt").touch()
+    (folder / "empty.onnx").touch()
+    (folder / "cut.onnx").write_bytes(model.read_bytes()[:-1000])
+    (folder / "page.onnx").write_text("<html>")
+    (folder / "broken.json").write_text("{")
+    (folder / "text.json").write_text('["a"]')
+    np.save(folder / "x.npy", np.ones((1, 3), np.float32))
+    np.save(folder / "ints.npy", np.ones((1, 32), np.int32))
