@@ -40,9 +40,7 @@ def test_the_manifest_follows_its_schema_and_is_deterministic(
 ) -> None:
     written = []
     for name in ("first", "second"):
-        sliced = lamella.slice(
-            lamella.load(model), tmp_path / name, slices=2, copy_weights=copy_weights, verify=verify
-        )
+        sliced = lamella.slice(lamella.load(model), tmp_path / name, slices=2, copy_weights=copy_weights, verify=verify)
         written.append((sliced.directory / "slices.json").read_bytes())
     manifest = json.loads(written[0])
     jsonschema.validate(manifest, schema("lamella.workflow", "slices.schema.json"))

@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from lamella.graph.model import Value
 from lamella.planner.flow import Flow
 
+# Engines compute these within the convolution, matrix product or normalisation whose result they take.
+_FUSED = set(
+    "Add BatchNormalization BiasGelu Cast Clip Div Elu Erf FastGelu Gelu HardSigmoid HardSwish LeakyRelu Mish Mul Pow "
+    "PRelu QuantizeLinear Relu Selu Sigmoid Softplus Sqrt Sub Sum Tanh".split()
+)
+
 
 @dataclass(frozen=True)
 class Cuts:
@@ -20,6 +26,7 @@ class Cuts:
     Attributes:
         order: Indices of the placed nodes, in the order they run.
         crossing: Bytes that cross position p; length n + 1, zero at both ends.
+        splits: Whether position p parts a node from the one that engines fuse into it; length n + 1.
         legal: Whether only tensors of known datatype cross position p; length n + 1.
         alive: Bytes of activations alive while node p of the order runs; length n.
         weights: For each node of the order, (name, bytes) of the weights that it needs.
@@ -27,6 +34,7 @@ class Cuts:
 
     order: tuple[int, ...]
     crossing: Sequence[int]
+    splits: Sequence[bool]
     legal: Sequence[bool]
     alive: Sequence[int]
     weights: Sequence[tuple[tuple[str, int], ...]]
@@ -35,6 +43,10 @@ class Cuts:
     def positions(self) -> list[int]:
         """The legal cuts."""
         return [p for p in range(1, len(self.order)) if self.legal[p]]
+
+    def cost(self, position: int) -> float:
+        """What a cut there costs: the bytes that cross it; of equal ones, one that splits no fusion is cheaper."""
+        return self.crossing[position] + 0.5 * self.splits[position]
 
     def needs(self, start: int, end: int) -> tuple[int, int]:
         """Bytes of weights, each once, and of activations at their worst, of the nodes `[start, end)` of the order."""
@@ -77,10 +89,19 @@ def cuts_of(flow: Flow, order: tuple[int, ...], sizes: Mapping[str, int], values
     return Cuts(
         order,
         _running_sum(crossing)[: count + 1],
+        [_splits(flow, order, position) for position in range(count + 1)],
         [total == 0 for total in _running_sum(blocked)[: count + 1]],
         _running_sum(alive)[:count],
         _weights(flow, order, sizes),
     )
+
+
+def _splits(flow: Flow, order: tuple[int, ...], position: int) -> bool:
+    """Whether the node behind a cut is an element-wise one that continues what the node before it made."""
+    if not 0 < position < len(order):
+        return False
+    before, behind = (flow.model.graph.nodes[index] for index in order[position - 1 : position + 1])
+    return behind.op[1] in _FUSED and not set(before.outputs).isdisjoint(behind.inputs)
 
 
 def _runtime_uses(flow: Flow, index: int, maker: Mapping[str, int]) -> Iterable[str]:

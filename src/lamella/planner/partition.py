@@ -94,7 +94,7 @@ def _useful(cuts: Cuts, legal: Sequence[int]) -> list[int]:
     for position in legal:
         previous = useful[-1] if useful else None
         if previous is not None and not any(cuts.weights[previous:position]):
-            if cuts.crossing[position] < cuts.crossing[previous]:
+            if cuts.cost(position) <= cuts.cost(previous):
                 useful[-1] = position
         else:
             useful.append(position)
@@ -175,7 +175,7 @@ def _one_more_slice(
         while queue and queue[0] < lowest[j]:
             queue.popleft()
         if queue and best[queue[0]] < _INFINITE:
-            following[j], choice[j] = best[queue[0]] + units.crossing[j], queue[0]
+            following[j], choice[j] = best[queue[0]] + units.cost[j], queue[0]
     return following, choice
 
 

@@ -15,9 +15,7 @@ from lamella.tensors import datatype
 _BYTES_PER_STRING = 32
 
 
-def value_sizes(
-    model: Model, *, custom_ops: Sequence[str | Path] = ()
-) -> tuple[dict[str, int], dict[str, Value]]:
+def value_sizes(model: Model, *, custom_ops: Sequence[str | Path] = ()) -> tuple[dict[str, int], dict[str, Value]]:
     """Size in bytes of every tensor value, and the type of every value, by name.
 
     Values that are no tensors have no size. Where inference does not know a shape, the model is run once on made-up

@@ -16,14 +16,14 @@ class Units:
 
     Attributes:
         ends: The cuts, with both ends of the order: unit u is `[ends[u], ends[u + 1])`.
-        crossing: Bytes that cross each of `ends`.
+        cost: What a cut at each of `ends` costs.
         own: Bytes of the weights that only this unit uses.
         shared: (name, bytes) of its other weights.
         peak: Bytes of activations at this unit's worst moment.
     """
 
     ends: Sequence[int]
-    crossing: Sequence[int]
+    cost: Sequence[float]
     own: Sequence[int]
     shared: Sequence[tuple[tuple[str, int], ...]]
     peak: Sequence[int]
@@ -43,7 +43,7 @@ def units_of(cuts: Cuts, positions: Sequence[int]) -> Units:
     users = Counter(name for unit in weights for name in unit)
     return Units(
         ends,
-        [cuts.crossing[end] for end in ends],
+        [cuts.cost(end) for end in ends],
         [sum(size for name, size in unit.items() if users[name] == 1) for unit in weights],
         [tuple((name, size) for name, size in unit.items() if users[name] > 1) for unit in weights],
         [max(cuts.alive[a:b], default=0) for a, b in pairwise(ends)],
@@ -57,7 +57,7 @@ def capped(units: Units, limit: int, *, room: float) -> Units:
         if units.bytes_of(unit) > limit:
             own[unit] = limit - min(limit, int(units.bytes_of(unit) * room))
             shared[unit], peak[unit] = (), 0
-    return Units(units.ends, units.crossing, own, shared, peak)
+    return Units(units.ends, units.cost, own, shared, peak)
 
 
 class Window:
