@@ -200,11 +200,25 @@ class Model:
     header: bytes = b""
 
     @property
+    def optional_inputs(self) -> list[Value]:
+        """Inputs whose default is an initializer. Before IR version 4 every initializer is an input, and a constant."""
+        return [v for v in self.graph.inputs if v.name in self.graph.initializers] if self.ir_version >= 4 else []
+
+    @property
     def weights(self) -> list[Weight]:
         """Every weight once: initializers, and large tensors inside nodes and functions."""
         inner = [weight for node in self.graph.nodes for weight in node.weights]
         inner += [weight for function in self.functions.values() for weight in function.weights]
         return [*self.graph.initializers.values(), *inner]
+
+    @property
+    def inner_weights(self) -> list[Weight]:
+        """Large tensors in attributes, bodies and functions; not the values of `Constant` nodes of the main graph.
+
+        ONNX Runtime refuses these, and only these, in a file with several hard links.
+        """
+        nodes = (node for node in self.graph.nodes if node.op != ("", "Constant", ""))
+        return [weight for holder in (*nodes, *self.functions.values()) for weight in holder.weights]
 
     @property
     def weights_bytes(self) -> int:

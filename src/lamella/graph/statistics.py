@@ -71,7 +71,7 @@ def statistics(model: Model) -> Statistics:
             for op, function in model.functions.items()
         },
         inputs=tuple(value.spec for value in graph.required_inputs),
-        optional_inputs=tuple(value.spec for value in graph.inputs if value.name in graph.initializers),
+        optional_inputs=tuple(value.spec for value in model.optional_inputs),
         outputs=tuple(value.spec for value in graph.outputs),
         files=tuple(FileStatistics(file.location, file.size, file.path.exists()) for file in model.files.values()),
     )

@@ -13,10 +13,12 @@ from lamella.graph.model import Value
 from lamella.planner.flow import Flow
 
 # Engines compute these within the convolution, matrix product or normalisation whose result they take.
-_FUSED = set(
-    "Add BatchNormalization BiasGelu Cast Clip Div Elu Erf FastGelu Gelu HardSigmoid HardSwish LeakyRelu Mish Mul Pow "
-    "PRelu QuantizeLinear Relu Selu Sigmoid Softplus Sqrt Sub Sum Tanh".split()
-)
+_FUSED = {
+    *("Add", "Div", "Mul", "Pow", "Sqrt", "Sub", "Sum"),
+    *("BiasGelu", "Clip", "Elu", "Erf", "FastGelu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish"),
+    *("PRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Tanh"),
+    *("BatchNormalization", "Cast", "QuantizeLinear"),
+}
 
 
 @dataclass(frozen=True)

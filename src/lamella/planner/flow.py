@@ -21,6 +21,9 @@ _RANDOM = {
 }
 
 
+_MOST_REPEATED = 100  # constant nodes behind another; more are placed like any other, or plans grow with their square
+
+
 @dataclass(frozen=True)
 class Flow:
     """A model's nodes, split into those that depend on its inputs and those that do not.
@@ -82,14 +85,18 @@ def flow_of(model: Model) -> Flow:
     """
     order = _needed(model, topological_order(model))
     nodes = model.graph.nodes
-    overridable = {value.name for value in model.graph.inputs}
+    overridable = {value.name for value in model.optional_inputs}
     known = {name for name in model.graph.initializers if name not in overridable}
     constant: set[int] = set()
+    behind: dict[str, int] = {}  # for each value that a constant node makes, at most so many nodes
     for index in order:
         node = nodes[index]
         if _is_repeatable(node) and all(name in known for name in node.uses):
-            constant.add(index)
-            known.update(node.outputs)
+            count = 1 + sum(behind.get(name, 0) for name in node.uses)
+            if count <= _MOST_REPEATED:
+                constant.add(index)
+                known.update(node.outputs)
+                behind.update(dict.fromkeys(node.outputs, count))
     if len(constant) == len(order):
         constant = set()
     return Flow(model, tuple(i for i in order if i not in constant), frozenset(constant))

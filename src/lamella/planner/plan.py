@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 from lamella.errors import PlanError, UsageError
@@ -119,7 +120,7 @@ def plan(
         raise UsageError(f"a model cannot be cut into {slices} slices", hint="ask for 1 or more, or for `max`")
     flow = flow_of(model)
     sizes, values = value_sizes(model, custom_ops=custom_ops)
-    candidates = [cuts_of(flow, order, sizes, values) for order in candidate_orders(flow, sizes)]
+    candidates = [cuts_of(flow, order, sizes, values) for order in candidate_orders(flow)]
     return _plan(flow, _best(candidates, slices, max_memory_bytes), values)
 
 

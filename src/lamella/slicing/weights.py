@@ -1,4 +1,4 @@
-"""Where the weights of slices lie: in the model's own files, or, decoded, in one of their own."""
+"""Where the weights of slices lie: in the model's own files, or, where that cannot be, in one of their own."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lamella.graph.rewrite import rewrite_bytes
 from lamella.graph.schema import Kind
 from lamella.graph.stored import StoredTensor
 from lamella.graph.weights import reference_of
+from lamella.slicing.copying import copy_range
 from lamella.slicing.placement import Placement, place
 from lamella.slicing.varints import write_decoded
 
-DECODED_NAME = "typed_weights.data"
 PAGE_BYTES = 4096
 """What the kernel copies, maps and shares whole."""
 
 DECODED_NAME = "typed_weights.data"
-"""File of the weights that were stored in typed fields."""
+"""File of the weights that were stored in typed fields, or that ONNX Runtime takes from no hard link."""
 
 
 class Weights(Protocol):
@@ -55,12 +55,18 @@ def references(data: bytes, replace: Callable[[StoredTensor, Range], Range]) -> 
 
 @dataclass
 class ReferencedWeights:
-    """Slices refer to the model's own files, which a hard link brings into the directory. Typed fields are decoded."""
+    """Slices refer to the model's own files, which a hard link brings into the directory.
+
+    Typed fields are decoded, and the constants of bodies copied, since ONNX Runtime refuses hard links for these.
+    """
 
     model: Model
     directory: Path
     _placed: dict[str, Placement] = field(default_factory=dict)
-    _decoded: dict[Range, Range] = field(default_factory=dict)
+    _own: dict[Range, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._inner = {weight.range for weight in self.model.inner_weights}
 
     def settle(self, data: bytes, index: int) -> tuple[bytes, list[Range]]:
         """Put the files that the slice refers to into the directory."""
@@ -73,10 +79,11 @@ class ReferencedWeights:
 
     def _is_plain(self, used: Range) -> bool:
         file = self.model.files.get(used.location)
-        return used.coding is None and file is not None and used.offset + used.length <= file.size
+        inside = file is not None and used.offset + used.length <= file.size
+        return inside and used.coding is None and used not in self._inner
 
     def _final(self, tensor: StoredTensor, old: Range) -> Range:
-        return old if old.coding is None else self._decode(tensor, old)
+        return self._copied(tensor, old) if old.coding is not None or old in self._inner else old
 
     def _place(self, used: Range) -> None:
         if used.location in self._placed:
@@ -86,16 +93,20 @@ class ReferencedWeights:
         folder.mkdir(parents=True, exist_ok=True)
         self._placed[used.location] = place(self.model.files[used.location].path, folder, relative.name)
 
-    def _decode(self, tensor: StoredTensor, old: Range) -> Range:
-        if old not in self._decoded:
+    def _copied(self, tensor: StoredTensor, old: Range) -> Range:
+        if old not in self._own:
             path = self.directory / DECODED_NAME
-            mode: Literal["ab", "wb"] = "ab" if self._decoded else "wb"
+            mode: Literal["r+b", "wb"] = "r+b" if self._own else "wb"
             with opened(self.model.files[old.location]) as source, path.open(mode) as target:
                 offset = aligned(target)
-                write_decoded(source.fileno(), old, tensor, target)
-            self._decoded[old] = Range(path.name, offset, tensor.nbytes)
-            self._placed[path.name] = Placement(path, "copy", "typed fields are decoded once")
-        return self._decoded[old]
+                if old.coding is not None:
+                    write_decoded(source.fileno(), old, tensor, target)
+                else:
+                    copy_range(source.fileno(), target.fileno(), old.offset, offset, old.length)
+            self._own[old] = Range(path.name, offset, tensor.nbytes)
+            reason = "typed fields are decoded, and constants of bodies copied, once"
+            self._placed[path.name] = Placement(path, "copy", reason)
+        return self._own[old]
 
     def files(self) -> list[Placement]:
         """The model's files as placed, and the file of decoded weights."""

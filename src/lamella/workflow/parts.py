@@ -105,10 +105,12 @@ def whole(model: Model) -> Source:
     from lamella.graph.samples import index_bounds
 
     graph = model.graph
-    optional = [value.spec for value in graph.inputs if value.name in graph.initializers]
+    optional = [value.spec for value in model.optional_inputs]
     content: Path | bytes = Path(os.path.realpath(model.path))
     folder = None
-    if not any(weight.range is not None and weight.range.coding for weight in model.weights):
+    typed = any(weight.range is not None and weight.range.coding for weight in model.weights)
+    inner = any(weight.range is not None and weight.range.location == model.path.name for weight in model.inner_weights)
+    if not (typed or inner):  # which ONNX Runtime takes from the file itself only
         content, folder = relocated(model, model.structure)
     part = Part(
         content,
