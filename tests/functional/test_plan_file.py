@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.models import mlp
 
 import lamella
 from lamella.errors import PlanError
 from lamella.planner import read_plan, write_plan
-from tests.models import mlp
 
 
 def test_a_plan_finds_its_model_beside_it_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from tests.models import mlp
 
 import lamella
 from lamella.planner import write_plan
-from tests.models import mlp
 
 
 def schema(part: str, name: str) -> dict[str, object]:

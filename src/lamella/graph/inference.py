@@ -6,13 +6,12 @@ Runtime's (which knows contrib and custom operators too), and in `planner.sizes`
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lamella.engines.base import EngineOptions
 from lamella.errors import EngineError
+from lamella.graph.loadable import loadable
 from lamella.graph.model import Model, Value
 from lamella.graph.protobuf import LEN, encode_len, fields, len_prefix
 from lamella.graph.schema import Graph as GraphField
@@ -71,7 +70,7 @@ def _from_onnx(model: Model) -> list[Value]:
 
     try:
         inferred = onnx.shape_inference.infer_shapes(model.structure, data_prop=True).SerializeToString()
-    except Exception:  # it raises many kinds, for models that run; the next source is asked then
+    except Exception:  # noqa: BLE001 - it raises many kinds, for models that run; the next source is asked then
         return []
     return [
         read_value(inferred, start, end)
@@ -114,30 +113,4 @@ def with_outputs(model: Model, protos: Iterable[bytes]) -> tuple[bytes, Path]:
             pieces += [len_prefix(number, stop - body + len(added)), data[body:stop], added]
         else:
             pieces.append(data[tag_start:stop])
-    return relocated(model, b"".join(pieces))
-
-
-def relocated(model: Model, data: bytes) -> tuple[bytes, Path]:
-    """`data` with its references relative to one folder that truly holds all of the model's files, and that folder.
-
-    ONNX Runtime refuses links that leave the folder, and in the Hugging Face cache every file is such a link.
-    """
-    from lamella.graph.references import encode_external
-    from lamella.graph.rewrite import rewrite_bytes
-    from lamella.graph.schema import Kind
-    from lamella.graph.stored import StoredTensor
-    from lamella.graph.weights import reference_of
-
-    folder = Path(os.path.realpath(model.path.parent))
-    if all(file.path == folder / file.location for file in model.files.values()):
-        return data, folder
-    folder = Path(os.path.commonpath([file.path.parent for file in model.files.values()]))
-    names = {file.location: str(file.path.relative_to(folder)) for file in model.files.values()}
-
-    def move(tensor: StoredTensor) -> bytes | None:
-        if tensor.external is None:
-            return None
-        place = reference_of(tensor.external)
-        return encode_external(replace(place, location=names[place.location]))
-
-    return rewrite_bytes(data, Kind.MODEL, move), folder
+    return loadable(model, b"".join(pieces))

@@ -218,7 +218,8 @@ class Model:
         ONNX Runtime refuses these, and only these, in a file with several hard links.
         """
         nodes = (node for node in self.graph.nodes if node.op != ("", "Constant", ""))
-        return [weight for holder in (*nodes, *self.functions.values()) for weight in holder.weights]
+        inner = [weight for node in nodes for weight in node.weights]
+        return inner + [weight for function in self.functions.values() for weight in function.weights]
 
     @property
     def weights_bytes(self) -> int:

@@ -60,6 +60,8 @@ def _check_slices(flow: Flow, slices: Sequence[Slice], path: str) -> None:
     given = {value.name for value in graph.inputs} | weights
     placed: list[int] = []
     for position, part in enumerate(slices):
+        if part.index != position:
+            raise _unfit(path, position, f"says that it is slice {part.index}")
         known = {*part.inputs, *weights}
         for index in part.nodes:
             if not 0 <= index < len(graph.nodes):
@@ -73,7 +75,7 @@ def _check_slices(flow: Flow, slices: Sequence[Slice], path: str) -> None:
         given.update(part.outputs)
         placed += [index for index in part.nodes if index not in flow.constant]
     if sorted(placed) != sorted(flow.placed) or not given.issuperset(v.name for v in graph.outputs):
-        raise _unfit(path, len(slices) - 1, "leaves nodes out, or is not the first to have them")
+        raise PlanError(f"`{path}` does not have each node and output of the model once", hint="plan the model again")
 
 
 def _unfit(path: str, index: int, what: str) -> PlanError:

@@ -101,17 +101,12 @@ def _from_directory(directory: Path) -> Source:
 
 def whole(model: Model) -> Source:
     """The whole model as one part, by reference: ONNX Runtime maps its weights wherever they lie."""
-    from lamella.graph.inference import relocated
+    from lamella.graph.loadable import loadable
     from lamella.graph.samples import index_bounds
 
     graph = model.graph
     optional = [value.spec for value in model.optional_inputs]
-    content: Path | bytes = Path(os.path.realpath(model.path))
-    folder = None
-    typed = any(weight.range is not None and weight.range.coding for weight in model.weights)
-    inner = any(weight.range is not None and weight.range.location == model.path.name for weight in model.inner_weights)
-    if not (typed or inner):  # which ONNX Runtime takes from the file itself only
-        content, folder = relocated(model, model.structure)
+    content, folder = loadable(model, model.structure)
     part = Part(
         content,
         folder,
