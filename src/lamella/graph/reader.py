@@ -14,10 +14,10 @@ from lamella.graph.schema import Function as FunctionField
 from lamella.graph.schema import Graph as GraphField
 from lamella.graph.schema import Model as ModelField
 from lamella.graph.schema import OperatorSetId
-from lamella.graph.stored import Span, read_entry, read_stored_tensor
+from lamella.graph.stored import Span, read_entry
 from lamella.graph.validity import check
 from lamella.graph.value_types import read_value
-from lamella.graph.weights import weight_of
+from lamella.graph.weights import read_weight
 
 
 def load(path: str | Path) -> Model:
@@ -99,7 +99,7 @@ class _Reader:
             if number == GraphField.NODE:
                 graph.nodes.append(read_node(len(graph.nodes), (value, stop), tag_start))
             elif number == GraphField.INITIALIZER:
-                self._initializer(weight_of(read_stored_tensor(self._nodes.source, value, stop)), (tag_start, stop))
+                self._initializer(read_weight(self._nodes.source, value, stop), (tag_start, stop))
             elif number == GraphField.VALUE_INFO:
                 inner = read_value(data, value, stop)
                 graph.values[inner.name] = inner

@@ -78,7 +78,10 @@ class FileSource:
         return self._data, self._start
 
     def read(self, start: int, end: int) -> bytes:
-        """One `pread`, past the window."""
+        """Out of the window, or by one `pread` past it."""
+        first = start - self._start
+        if first >= 0 and end - self._start <= len(self._data):
+            return self._data[first : end - self._start]
         return os.pread(self._descriptor, end - start, start)
 
 

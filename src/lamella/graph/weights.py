@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from lamella.graph.model import Weight
-from lamella.graph.references import Range
-from lamella.graph.stored import StoredTensor
+from lamella.graph.references import Range, read_plain_reference
+from lamella.graph.source import MemorySource
+from lamella.graph.stored import StoredTensor, read_stored_tensor
+from lamella.tensors import datatype
+
+
+def read_weight(source: MemorySource, start: int, end: int) -> Weight:
+    """Read a TensorProto of a structure.
+
+    Raises:
+        MalformedModelError: Its fields contradict each other.
+    """
+    plain = read_plain_reference(source.data[start:end])
+    if plain is None:
+        return weight_of(read_stored_tensor(source, start, end))
+    name, kind, dims, place = plain
+    return Weight(name, kind, tuple(dims), datatype(kind).size_bytes(prod(dims)), place)
 
 
 def weight_of(tensor: StoredTensor) -> Weight:
