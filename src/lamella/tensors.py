@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from lamella.errors import UnsupportedModelError
 
-Array = npt.NDArray[np.generic]
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 Tensors = Mapping[str, Array]
 
 Dimension = int | str | None

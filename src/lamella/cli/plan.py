@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli import output
-from lamella.cli.options import OUTPUT, Json, MaxMemory, Slices
+from lamella.cli.options import OUTPUT, CustomOps, Json, MaxMemory, Slices
 from lamella.cli.sizes import parse_size, parse_slices
 from lamella.cli.views import print_slices, slice_view
 
@@ -31,6 +31,7 @@ def plan(
             help="Write the plan for `lamella slice`; `-` for stdout.",
         ),
     ] = None,
+    custom_ops: CustomOps = None,
     json: Json = False,
 ) -> None:
     """Show where a model would be cut, and what crosses each cut. The weights are never read."""
@@ -41,7 +42,7 @@ def plan(
     from lamella.planner.plan_file import write_plan
 
     with output.status(f"planning {model}"):
-        planned = make_plan(load(model), slices=wanted, max_memory_bytes=limit)
+        planned = make_plan(load(model), slices=wanted, max_memory_bytes=limit, custom_ops=tuple(custom_ops or ()))
     if file is not None and file != "-":
         write_plan(planned, file)
         output.message(f"wrote `{file}`")

@@ -63,7 +63,8 @@ def slice(
     limit = None if max_memory is None else parse_size(max_memory, flag="--max-memory")
     from lamella.slicing.write import slice as write_slices
 
-    opened = _open(source)
+    libraries = tuple(custom_ops or ())
+    opened = _open(source, libraries)
     model = _model(opened)
     directory = directory or Path(f"{model.path.stem}.slices")
     with output.status(f"slicing {model.path}"):
@@ -76,7 +77,7 @@ def slice(
             optimize_first=optimize_first,
             verify=not no_verify,
             inputs=_given(inputs, model),
-            custom_ops=tuple(custom_ops or ()),
+            custom_ops=libraries,
         )
     warn_of_copies(sliced.placements)
     if json:
@@ -85,13 +86,13 @@ def slice(
         _print(sliced)
 
 
-def _open(source: str) -> Plan | Model:
+def _open(source: str, custom_ops: tuple[Path, ...]) -> Plan | Model:
     from lamella.graph.reader import load
     from lamella.planner.plan_file import read_plan
 
     if source == "-":
-        return read_plan("/dev/stdin")
-    return read_plan(source) if source.lower().endswith(".json") else load(source)
+        return read_plan("/dev/stdin", custom_ops=custom_ops)
+    return read_plan(source, custom_ops=custom_ops) if source.lower().endswith(".json") else load(source)
 
 
 def _model(opened: Plan | Model) -> Model:

@@ -9,13 +9,13 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from lamella.engines.base import EngineOptions, Item
 from lamella.errors import EngineError, InputError
 from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype_of
 
+_Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 _LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -153,7 +153,7 @@ def _array(value: ort.OrtValue) -> Array:
     return raw.view(kind.dtype).reshape(shape)
 
 
-def pack(items: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
+def pack(items: _Bytes, bits: int) -> _Bytes:
     """Pack one element a byte into `8 // bits` elements a byte, the first in the lowest bits, as ONNX does."""
     per_byte = 8 // bits
     padded = np.zeros(-(-items.size // per_byte) * per_byte, np.uint8)
@@ -164,7 +164,7 @@ def pack(items: npt.NDArray[np.uint8], bits: int) -> npt.NDArray[np.uint8]:
     return packed
 
 
-def unpack(packed: npt.NDArray[np.uint8], bits: int, count: int) -> npt.NDArray[np.uint8]:
+def unpack(packed: _Bytes, bits: int, count: int) -> _Bytes:
     """The inverse of `pack`."""
     per_byte = 8 // bits
     items = np.empty(packed.size * per_byte, np.uint8)

@@ -65,7 +65,7 @@ def balanced(cuts: Cuts, count: int) -> Partition:
     useful = _useful(cuts, legal)
     units = units_of(cuts, useful if len(useful) + 1 >= count else legal)
     largest = _smallest_limit(units, count)
-    limit = int(largest * BALANCE_TOLERANCE)
+    limit = max(1, int(largest * BALANCE_TOLERANCE))
     units = capped(units, limit, room=BALANCE_TOLERANCE - 1)
     for share in _LEAST_SHARES:
         chosen = _smallest_crossing(units, count, limit, int(largest * share))

@@ -22,8 +22,8 @@ def write_plan(planned: Plan, path: str | Path) -> None:
     Path(path).write_text(json.dumps({**planned.to_json(), "model": model}, indent=1) + "\n")
 
 
-def read_plan(path: str | Path) -> Plan:
-    """Read `plan.json` and the model that it is for.
+def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Plan:
+    """Read `plan.json` and the model that it is for; `custom_ops` are libraries that its operators need.
 
     Raises:
         PlanError: The file is no plan, or the model has changed since.
@@ -50,7 +50,7 @@ def read_plan(path: str | Path) -> Plan:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise PlanError(f"`{path}` is no plan: {reason}", hint="make one with `lamella plan -o`") from error
     _check_slices(flow_of(model), slices, str(path))
-    return Plan(model, slices, crossing, infer_values(model))
+    return Plan(model, slices, crossing, infer_values(model, custom_ops=custom_ops))
 
 
 def _check_slices(flow: Flow, slices: Sequence[Slice], path: str) -> None:

@@ -51,11 +51,14 @@ def units_of(cuts: Cuts, positions: Sequence[int]) -> Units:
 
 
 def capped(units: Units, limit: int, *, room: float) -> Units:
-    """The same units, those above `limit` counted so that only `room` of their own bytes may join them under it."""
+    """The same units, those above `limit` counted so that only `room` of their own bytes may join them under it.
+
+    At most half of `limit` may: two such units never share a slice.
+    """
     own, shared, peak = list(units.own), list(units.shared), list(units.peak)
     for unit in range(len(units)):
         if units.bytes_of(unit) > limit:
-            own[unit] = limit - min(limit, int(units.bytes_of(unit) * room))
+            own[unit] = limit - min((limit - 1) // 2, int(units.bytes_of(unit) * room))
             shared[unit], peak[unit] = (), 0
     return Units(units.ends, units.cost, own, shared, peak)
 

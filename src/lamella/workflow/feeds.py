@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -24,6 +23,8 @@ def check_feeds(
     specs = {spec.name: spec for spec in (*inputs, *optional)}
     for name in given:
         if name not in specs:
+            from difflib import get_close_matches
+
             close = get_close_matches(name, specs, 1)
             hint = f"did you mean `{close[0]}`?" if close else f"the inputs are {_names(inputs)}"
             raise InputError(f"the model has no input `{name}`", hint=hint)

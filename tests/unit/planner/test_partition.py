@@ -3,7 +3,7 @@
 from itertools import combinations, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lamella.errors import PlanError
@@ -77,6 +77,7 @@ def test_a_memory_limit_gives_the_fewest_slices_and_of_those_the_smallest_crossi
     assert partition.crossing_bytes == best
 
 
+@example(cuts([[], [], [], [], [("a", 10)], [("b", 20)]], crossing=[1, 1, 1, 1, 2]), 4)
 @given(orders, st.integers(1, 5))
 def test_slices_are_as_many_as_asked_for_at_legal_cuts_and_nearly_balanced(found: Cuts, count: int) -> None:
     if len(found.positions) + 1 < count:
