@@ -24,8 +24,9 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def _verbs() -> str:
-    from lamella.cli.app import app
     from typer.main import get_group
+
+    from lamella.cli.app import app
 
     sections = [f"## lamella\n\n{_help()}"]
     sections += [f"## lamella {verb}\n\n{_help(verb)}" for verb in get_group(app).commands]
