@@ -79,6 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         failure = None if os.environ.get("LAMELLA_DEBUG") else failure_of(error)
         if failure is None:
             raise
+        if isinstance(error, OSError):
+            output.abandon()  # it may be stdout itself that cannot be written
         return _fail(failure)
     return status
 

@@ -116,7 +116,11 @@ def status(text: str) -> Iterator[None]:
 def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(
+    class PipedConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would end the process here, with another exit status
+
+    return PipedConsole(
         file=stream, markup=False, emoji=False, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH
     )
 
