@@ -113,6 +113,70 @@ def datatype_of(array: Array) -> Datatype:
     raise UnsupportedModelError(f"ONNX has no datatype for NumPy's `{name}`", hint="convert the array first")
 
 
+def native(array: Array, kind: Datatype | None = None) -> Array:
+    """An array as engines read it; no copy where it is so already.
+
+    Text becomes Python strings, another machine's byte order becomes this one's, and the raw bytes that `numpy.save`
+    makes of a type which NumPy lacks become `kind`.
+
+    Raises:
+        TypeError: An array of Python objects holds something other than text.
+        ValueError: Text is not UTF-8.
+    """
+    if array.dtype.kind in "UT":
+        return array.astype(object)
+    if array.dtype.kind in "OS":
+        return _texts(array.astype(object, copy=False))
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
+    raw = array.dtype.type is np.void and array.dtype.names is None
+    if raw and kind is not None and kind.dtype.itemsize == array.dtype.itemsize:
+        return array.view(kind.dtype)
+    return array
+
+
+def array_from(value: object, kind: Datatype) -> Array:
+    """Nested lists or a scalar as an array of `kind`, where that changes no value; floats are rounded to nearest.
+
+    Raises:
+        TypeError: The values are no numbers, or no text where `kind` is `BYTES`.
+        ValueError: The lists are ragged, or a value is not one of `kind`.
+        OverflowError: An integer is out of range.
+    """
+    natural = np.asarray(value)  # refuses ragged lists, and shows what the values are
+    if kind.name == "BYTES":
+        return native(np.asarray(value, dtype=object))
+    if natural.dtype.kind in "SUT":
+        raise TypeError("the values are text")
+    if natural.dtype.kind in "OmM":
+        raise TypeError("the values are neither numbers nor text")
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.asarray(value, dtype=kind.dtype)
+        if kind.name.startswith(("INT", "UINT", "BOOL")):
+            kept = np.array_equal(array.astype(natural.dtype), natural)
+        else:
+            kept = not np.any(np.isfinite(natural) & ~np.isfinite(array))
+    if not kept:
+        raise ValueError(f"not every value is {kind.name}")
+    return array
+
+
+def _texts(array: Array) -> Array:
+    if all(isinstance(item, str) for item in array.flat):
+        return array
+    texts = np.empty(array.size, object)
+    texts[:] = [_text(item) for item in array.flat]
+    return texts.reshape(array.shape)
+
+
+def _text(item: object) -> str:
+    if isinstance(item, bytes):
+        return item.decode()
+    if not isinstance(item, str):
+        raise TypeError(f"{item!r:.40} is no text")
+    return item
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """Name, datatype and shape of a tensor that goes into or out of something.

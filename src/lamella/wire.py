@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from lamella.errors import InputError, UnsupportedModelError
-from lamella.tensors import Array, Datatype, Tensors, datatype, datatype_of
+from lamella.tensors import Array, Datatype, Tensors, array_from, datatype, datatype_of
 
 Buffer = bytes | memoryview
 Kind = Literal["inputs", "outputs"]
@@ -27,6 +27,7 @@ MAX_HEADER_BYTES = 16 << 20
 """A header is at most this long; a thousand tensors take a tenth of a megabyte."""
 
 _LENGTH_BYTES = 4
+_MOST_DIMENSIONS = 64  # NumPy's limit
 _ALIGNMENT_BYTES = 64  # of the first tensor in a frame, by padding the header with spaces
 
 
@@ -51,12 +52,13 @@ def encode(tensors: Tensors, *, kind: Kind = "inputs") -> Frame:
     """Encode tensors. Copies nothing but arrays that are not contiguous, and text.
 
     Raises:
+        InputError: An array of Python objects holds something other than text.
         UnsupportedModelError: The protocol has no datatype for an array.
     """
     entries, buffers = [], []
     for name, given in tensors.items():
         array = np.asarray(given)
-        buffer = _encode_array(array)
+        buffer = _encode_array(array, name)
         buffers.append(buffer)
         entries.append(
             {
@@ -114,22 +116,31 @@ def decode_parts(header: Buffer, body: Buffer) -> dict[str, Array]:
     return tensors
 
 
-def _encode_array(array: Array) -> Buffer:
+def _encode_array(array: Array, name: str) -> Buffer:
     kind = datatype_of(array)
     if kind.name == "BYTES":
-        return _encode_texts(array.ravel().tolist())
-    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        return _encode_texts(array.ravel().tolist(), name)
     if kind.bits < 8:
         raise UnsupportedModelError(
             f"tensors of {kind.name} do not travel between functions", hint="cut the model elsewhere"
         )
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
-def _encode_texts(texts: Iterable[object]) -> bytes:
+def _encode_texts(texts: Iterable[object], name: str) -> bytes:
     """Each text behind its length in four bytes, as Triton does."""
-    encoded = [text if isinstance(text, bytes) else str(text).encode() for text in texts]
+    encoded = [text if isinstance(text, bytes) else _utf8(text, name) for text in texts]
     return b"".join(part for text in encoded for part in (len(text).to_bytes(4, "little"), text))
+
+
+def _utf8(text: object, name: str) -> bytes:
+    if not isinstance(text, str):
+        raise InputError(f"tensor `{name}` holds {text!r:.40}, which is no text", hint="give strings or bytes")
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"tensor `{name}` holds text that is not Unicode: {error}", hint="give it as bytes") from error
 
 
 def _decode_array(view: memoryview, name: str, kind: Datatype, shape: tuple[int, ...]) -> Array:
@@ -176,7 +187,7 @@ def _text(raw: bytes) -> str | bytes:
 
 def _entries(header: Buffer) -> Sequence[Mapping[str, object]]:
     if len(header) > MAX_HEADER_BYTES:
-        raise InputError(f"a header of {len(header)} bytes is above the limit of {MAX_HEADER_BYTES}")
+        raise InputError(f"a header of {len(header)} bytes is above the limit of {MAX_HEADER_BYTES}", hint="send tensors as binary data")
     try:
         content = json.loads(bytes(header))
     except (ValueError, RecursionError) as error:
@@ -193,10 +204,18 @@ def _described(entry: Mapping[str, object]) -> tuple[str, Datatype, tuple[int, .
         raise InputError("a tensor in the header has no `name`", hint="give each tensor one")
     if not isinstance(shape, list) or not all(type(dim) is int and dim >= 0 for dim in shape):
         raise InputError(f"tensor `{name}` has no valid `shape`", hint="give a list of sizes, such as [1, 128]")
+    # NumPy multiplies the sizes that are not 0, whatever the others are; 16 bytes are the largest element.
+    if len(shape) > _MOST_DIMENSIONS or prod(dim for dim in shape if dim) * 16 >= 1 << 63:
+        raise InputError(f"the `shape` of tensor `{name}` is larger than any array", hint="check `shape`")
     try:
-        return name, datatype(str(entry.get("datatype"))), tuple(shape)
+        kind = datatype(str(entry.get("datatype")))
     except UnsupportedModelError as error:
         raise InputError(f"tensor `{name}` has an {error.message}", hint=error.hint) from error
+    if 0 < kind.bits < 8:
+        raise InputError(
+            f"tensor `{name}` is {kind.name}, which does not travel between functions", hint="cut the model elsewhere"
+        )
+    return name, kind, tuple(shape)
 
 
 def _binary_size(entry: Mapping[str, object], name: str) -> int | None:
@@ -210,9 +229,11 @@ def _binary_size(entry: Mapping[str, object], name: str) -> int | None:
 def _from_json(entry: Mapping[str, object], name: str, kind: Datatype, shape: tuple[int, ...]) -> Array:
     """A tensor whose elements stand in the JSON, nested or flat."""
     try:
-        return np.array(entry["data"], dtype=kind.dtype).reshape(shape)
+        return array_from(entry["data"], kind).reshape(shape)
     except KeyError as error:
-        raise InputError(f"tensor `{name}` has neither `data` nor `binary_data_size`") from error
+        raise InputError(
+            f"tensor `{name}` has neither `data` nor `binary_data_size`", hint="give one of the two"
+        ) from error
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"the `data` of tensor `{name}` is no {kind.name} of shape {list(shape)}: {error}", hint="check both"

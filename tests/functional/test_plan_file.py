@@ -1,5 +1,6 @@
 """A plan on disk finds its model again, wherever it is read from."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from tests.models import mlp
 
 import lamella
-from lamella.errors import PlanError
+from lamella.errors import ModelError, PlanError, UsageError
 from lamella.planner import read_plan, write_plan
 
 
@@ -28,3 +29,33 @@ def test_a_plan_for_a_changed_model_is_refused(tmp_path: Path) -> None:
     mlp(path, layers=5)
     with pytest.raises(PlanError, match="has changed since"):
         read_plan(tmp_path / "p.json")
+
+
+def test_a_plan_printed_to_a_file_elsewhere_still_finds_its_model(tmp_path: Path) -> None:
+    path = mlp(tmp_path / "m.onnx")
+    planned = lamella.plan(path, slices=2)
+    (tmp_path / "sub").mkdir()
+    printed = tmp_path / "sub" / "p.json"
+    printed.write_text(json.dumps(planned.to_json()))
+    assert read_plan(printed).slices == planned.slices
+
+
+def test_a_plan_in_a_linked_folder_finds_its_model(tmp_path: Path) -> None:
+    path = mlp(tmp_path / "m.onnx")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    write_plan(lamella.plan(path, slices=2), tmp_path / "link" / "p.json")
+    assert len(read_plan(tmp_path / "link" / "p.json").slices) == 2
+
+
+@pytest.mark.parametrize("name", ["C:m.onnx", "a\\b.onnx", "m\udcff.onnx"])
+def test_a_name_that_external_data_cannot_have_is_refused(tmp_path: Path, name: str) -> None:
+    path = mlp(tmp_path / "m.onnx").rename(tmp_path / name)
+    with pytest.raises(ModelError, match="cannot refer to"):
+        lamella.load(path)
+
+
+@pytest.mark.parametrize("slices", ["all", 0, -1, 2.5])
+def test_a_number_of_slices_that_makes_no_sense_is_a_usage_error(tmp_path: Path, slices: object) -> None:
+    with pytest.raises(UsageError, match="cannot be cut into"):
+        lamella.plan(mlp(tmp_path / "m.onnx"), slices=slices)  # type: ignore[arg-type]

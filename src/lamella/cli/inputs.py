@@ -12,7 +12,7 @@ import numpy as np
 
 from lamella.errors import InputError, UnsupportedModelError, UsageError
 from lamella.graph.samples import sample_inputs
-from lamella.tensors import Array, Datatype, TensorSpec, datatype
+from lamella.tensors import Array, Datatype, TensorSpec, array_from, datatype, native
 
 _ARCHIVE = ".npz"
 
@@ -43,16 +43,16 @@ def _read(argument: str, known: Mapping[str, TensorSpec]) -> dict[str, Array]:
     if not separator or (name not in known and argument.endswith(_ARCHIVE) and Path(argument).is_file()):
         if not argument.endswith(_ARCHIVE):
             raise UsageError(f"`--input {argument}` does not say for which input", hint="write `--input NAME=FILE`")
-        return {key: _native(array, known.get(key)) for key, array in _archive(argument).items()}
+        return {key: _native(array, key, known.get(key)) for key, array in _archive(argument).items()}
     spec = known.get(name)
     path, mark, key = file.partition(f"{_ARCHIVE}:")
     if mark and not Path(file).exists():
-        return {name: _native(_pick(f"{path}{_ARCHIVE}", key), spec)}
+        return {name: _native(_pick(f"{path}{_ARCHIVE}", key), name, spec)}
     suffix = Path(file).suffix.lower()
     if suffix == _ARCHIVE:
-        return {name: _native(_pick(file, name), spec)}
+        return {name: _native(_pick(file, name), name, spec)}
     if suffix == ".npy":
-        return {name: _native(_load(file), spec)}
+        return {name: _native(_load(file), name, spec)}
     if suffix == ".json":
         return {name: _from_json(file, name, spec)}
     raise UsageError(f"`{file}` is no `.npy`, `.npz` or `.json` file", hint="save the input with `numpy.save`")
@@ -93,18 +93,11 @@ def _unreadable(path: str, error: Exception) -> InputError:
     return InputError(f"input file `{path}` is damaged: {reason}", hint=hint)
 
 
-def _native(array: Array, spec: TensorSpec | None) -> Array:
-    """Text as Python strings, this machine's byte order, and the types that NumPy stores as raw bytes."""
-    if array.dtype.kind == "S":
-        array = np.char.decode(array.astype(np.bytes_), "utf-8")
-    if array.dtype.kind == "U":
-        return array.astype(object)
-    if not array.dtype.isnative:
-        return array.astype(array.dtype.newbyteorder("="))
-    kind = None if spec is None else _datatype(spec)
-    if array.dtype.kind == "V" and kind is not None and kind.dtype.itemsize == array.dtype.itemsize:
-        return array.view(kind.dtype)
-    return array
+def _native(array: Array, name: str, spec: TensorSpec | None) -> Array:
+    try:
+        return native(array, None if spec is None else _datatype(spec))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input `{name}` cannot be used: {error}", hint="save text as UTF-8") from error
 
 
 def _datatype(spec: TensorSpec) -> Datatype | None:
@@ -125,27 +118,13 @@ def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
     if spec is not None and kind is None:
         return value  # type: ignore[no-any-return]  # a sequence or map as Python has it: the engine checks it
     try:
-        return _array(value, kind)
+        return np.asarray(value) if kind is None else array_from(value, kind)
     except (TypeError, ValueError, OverflowError) as error:
         wanted = "" if kind is None else f" of {kind.name}"
         reason = str(error).splitlines()[0]
         raise InputError(
             f"`{path}` holds no tensor{wanted} for input `{name}`: {reason}", hint="give nested lists of equal lengths"
         ) from error
-
-
-def _array(value: object, kind: Datatype | None) -> Array:
-    natural = np.asarray(value)  # refuses ragged lists, and shows what the values are
-    if kind is None:
-        return natural
-    if (natural.dtype.kind == "U") != (kind.name == "BYTES") and natural.size:
-        raise TypeError(f"the values are {'text' if natural.dtype.kind == 'U' else 'numbers'}")
-    if natural.dtype.kind == "O":
-        raise TypeError("the values are neither numbers nor text")
-    array = np.asarray(value, dtype=kind.dtype)
-    if kind.name.startswith(("INT", "UINT", "BOOL")) and not np.array_equal(array.astype(natural.dtype), natural):
-        raise ValueError(f"not every value is {kind.name}")
-    return array
 
 
 def completed(

@@ -10,7 +10,7 @@ import typer
 from lamella.cli import output
 from lamella.cli.options import CUTS, INPUTS, OUTPUT, CustomOps, Inputs, Json, MaxMemory, Slices
 from lamella.cli.sizes import parse_size, parse_slices
-from lamella.cli.views import placement_view, print_slices, slice_view, warn_of_copies
+from lamella.cli.views import placement_view, print_slices, slice_view, warn_of_copies, warn_of_second_names
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
@@ -80,6 +80,7 @@ def slice(
             custom_ops=libraries,
         )
     warn_of_copies(sliced.placements)
+    warn_of_second_names(sliced.placements)
     if json:
         output.json_object("lamella.slice/1", _view(sliced))
     else:
@@ -88,10 +89,10 @@ def slice(
 
 def _open(source: str, custom_ops: tuple[Path, ...]) -> Plan | Model:
     from lamella.graph.reader import load
-    from lamella.planner.plan_file import read_plan
+    from lamella.planner.plan_file import STDIN, read_plan
 
     if source == "-":
-        return read_plan("/dev/stdin", custom_ops=custom_ops)
+        return read_plan(STDIN, custom_ops=custom_ops)
     return read_plan(source, custom_ops=custom_ops) if source.lower().endswith(".json") else load(source)
 
 

@@ -79,10 +79,13 @@ def _difference_view(difference: OutputDifference) -> dict[str, object]:
 
 
 def _print(found: Verification) -> None:
-    rows = [
-        (d.name, d.datatype, "equal" if d.ok else "differs", f"{d.max_abs_diff:.3g}", f"{d.max_rel_diff:.3g}")
-        for d in found.outputs
-    ]
+    rows = [(d.name, d.datatype, _verdict(d), f"{d.max_abs_diff:.3g}", f"{d.max_rel_diff:.3g}") for d in found.outputs]
     output.table(["output", "datatype", "verdict", "max abs diff", "max rel diff"], rows, right=(3, 4))
     for name in found.random_outputs:
         output.warning(f"output `{name}` is random in the model itself, and was not compared")
+
+
+def _verdict(found: OutputDifference) -> str:
+    if not found.ok:
+        return "differs"
+    return "within tolerance" if found.max_abs_diff else "equal to the last bit"

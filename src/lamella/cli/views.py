@@ -81,3 +81,13 @@ def warn_of_copies(placements: Iterable[Placement]) -> None:
     for placement in placements:
         if placement.method == "copy" and placement.reason is not None:
             output.warning(f"the weights in `{placement.path.name}` were copied: {placement.reason}")
+
+
+def warn_of_second_names(placements: Iterable[Placement]) -> None:
+    """Say which external data now has a second name, since `onnx` refuses that."""
+    for placement in placements:
+        if placement.method == "hard-link" and placement.path.suffix != ".onnx":
+            output.warning(
+                f"`{placement.path.name}` is external data and has a second name now: ONNX Runtime takes it, but "
+                "`onnx.load` refuses the model as long as the slices are there; `--copy-weights` avoids it"
+            )

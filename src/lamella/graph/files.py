@@ -59,6 +59,11 @@ def open_model(path: Path) -> tuple[int, DataFile]:
     """
     if "\0" in str(path):
         raise ModelError(f"`{path}` is no file name", hint="check the path")
+    if not _is_portable(path.name):
+        raise ModelError(
+            f"`{path.name}` is a file name that external data cannot refer to",
+            hint="rename it to plain text, without `:` or `\\`",
+        )
     real = Path(os.path.realpath(path))
     size = _regular_size(real, f"`{path}`", ModelError)
     try:
@@ -71,6 +76,14 @@ def open_model(path: Path) -> tuple[int, DataFile]:
         os.close(descriptor)
         raise
     return descriptor, DataFile(path.name, real, size)
+
+
+def _is_portable(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return not PureWindowsPath(name).drive and "\\" not in name
 
 
 def _refuse_foreign(head: bytes, path: Path) -> None:

@@ -77,7 +77,7 @@ def _from_onnx(model: Model) -> list[Value]:
         for number, wire, _, body, stop in fields(inferred, 0, len(inferred))
         if number == ModelField.GRAPH and wire == LEN
         for inner, kind, _, start, end in fields(inferred, body, stop)
-        if inner == GraphField.VALUE_INFO and kind == LEN
+        if inner in (GraphField.VALUE_INFO, GraphField.OUTPUT) and kind == LEN
     ]
 
 

@@ -54,7 +54,8 @@ def evaluate(dimension: Dimension, dims: Mapping[str, int]) -> int | None:
     if len(dimension) > 200 or not any(c in dimension for c in "+-*/"):
         return None
     try:
-        return _evaluate(ast.parse(dimension, mode="eval").body, dims)
+        size = _evaluate(ast.parse(dimension, mode="eval").body, dims)
+        return size if size >= 0 else None
     except (SyntaxError, ValueError, KeyError, TypeError, ZeroDivisionError, MemoryError, RecursionError):
         return None
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from lamella.errors import PlanError, UsageError
 from lamella.graph.model import Model, Node, Value
+from lamella.graph.reader import load
 from lamella.planner.cuts import Cuts, cuts_of
 from lamella.planner.flow import Flow, flow_of
 from lamella.planner.order import candidate_orders
@@ -70,7 +71,7 @@ class Plan:
         """The plan as `plan.json` has it."""
         return {
             "schema": SCHEMA,
-            "model": str(self.model.path),
+            "model": str(self.model.path.absolute()),
             "structure_sha256": structure_sha256(self.model),
             "slices": [
                 {
@@ -95,7 +96,7 @@ def structure_sha256(model: Model) -> str:
 
 
 def plan(
-    model: Model,
+    model: Model | str | Path,
     *,
     slices: int | Literal["max"] | None = None,
     max_memory_bytes: int | None = None,
@@ -104,7 +105,7 @@ def plan(
     """Decide where a model is cut. Reads no weights.
 
     Args:
-        model: A model from `lamella.load`.
+        model: A model from `lamella.load`, or its file.
         slices: How many slices, balanced by weights and activations, with few bytes crossing; `"max"` for one at every
             legal cut. One slice if neither this nor `max_memory_bytes` is given.
         max_memory_bytes: As few slices as keep each one's process under this, engine included.
@@ -116,8 +117,9 @@ def plan(
     """
     if slices is not None and max_memory_bytes is not None:
         raise UsageError("`slices` and `max_memory` exclude each other", hint="give one of them")
-    if isinstance(slices, int) and slices < 1:
+    if slices not in (None, "max") and (not isinstance(slices, int) or slices < 1):
         raise UsageError(f"a model cannot be cut into {slices} slices", hint="ask for 1 or more, or for `max`")
+    model = model if isinstance(model, Model) else load(model)
     flow = flow_of(model)
     sizes, values = value_sizes(model, custom_ops=custom_ops)
     candidates = [cuts_of(flow, order, sizes, values) for order in candidate_orders(flow)]

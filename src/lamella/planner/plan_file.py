@@ -13,12 +13,16 @@ from lamella.graph.reader import load
 from lamella.planner.flow import Flow, flow_of
 from lamella.planner.plan import SCHEMA, Plan, Slice, structure_sha256
 
+STDIN = "/dev/stdin"
+"""A plan read from here lies nowhere: it names its model relative to the working directory, or absolutely."""
+
 _MOST_BYTES = 64 << 20
 
 
 def write_plan(planned: Plan, path: str | Path) -> None:
     """Write `plan.json`, which names the model relative to itself; the same plan always gives the same bytes."""
-    model = os.path.relpath(planned.model.path, Path(path).parent)
+    source = planned.model.path
+    model = os.path.relpath(Path(os.path.realpath(source.parent), source.name), os.path.realpath(Path(path).parent))
     Path(path).write_text(json.dumps({**planned.to_json(), "model": model}, indent=1) + "\n")
 
 
@@ -36,7 +40,7 @@ def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Pla
             content = json.load(file)
         if content["schema"] != SCHEMA:
             raise PlanError(f"`{path}` has schema {content['schema']!r}, not {SCHEMA!r}", hint="plan the model again")
-        folder = Path(path).parent if Path(path).is_file() else Path()  # a plan from a pipe lies nowhere
+        folder = Path() if str(path) == STDIN else Path(os.path.realpath(path)).parent
         model = load(folder / str(content["model"]))
         if content["structure_sha256"] != structure_sha256(model):
             raise PlanError(f"`{model.path}` has changed since `{path}` was made", hint="plan the model again")

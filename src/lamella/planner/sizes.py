@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -23,6 +23,7 @@ def value_sizes(model: Model, *, custom_ops: Sequence[str | Path] = ()) -> tuple
     """
     values = infer_values(model, custom_ops=custom_ops)
     dims = assumed_dims([value.spec for value in model.graph.required_inputs])
+    used = {name for node in model.graph.nodes for name in node.uses}
     sizes: dict[str, int] = {}
     unknown: list[str] = []
     for name, value in values.items():
@@ -32,7 +33,7 @@ def value_sizes(model: Model, *, custom_ops: Sequence[str | Path] = ()) -> tuple
                 unknown.append(name)
             sizes[name] = size or 0
     made = {name for node in model.graph.nodes for name in node.outputs}
-    unknown = [name for name in unknown if name in made]
+    unknown = [name for name in unknown if name in made and name in used]  # what only the caller gets crosses no cut
     if unknown:
         sizes.update(_measured(model, [values[name] for name in unknown], custom_ops))
     return sizes, values
@@ -50,7 +51,7 @@ def _size(value: Value, dims: Mapping[str, int]) -> int | None:
     return kind.size_bytes(elements) if kind.bits else elements * _BYTES_PER_STRING
 
 
-def _measured(model: Model, values: Iterable[Value], custom_ops: Sequence[str | Path]) -> dict[str, int]:
+def _measured(model: Model, values: Sequence[Value], custom_ops: Sequence[str | Path]) -> dict[str, int]:
     """Sizes read off one run, in which `values` are further outputs; empty where the model does not run."""
     from lamella.engines.base import EngineOptions
     from lamella.engines.onnxruntime import OnnxRuntimeEngine
@@ -65,6 +66,6 @@ def _measured(model: Model, values: Iterable[Value], custom_ops: Sequence[str | 
     try:
         session = engine.load(data, options, folder=folder)
         items = session.infer(sample_inputs(inputs, bounds=index_bounds(model)))
-        return {value.name: engine.to_array(items[value.name]).nbytes for value in wanted}
+        return {value.name: engine.to_array(items[value.name]).nbytes for value in values}
     except LamellaError:
         return {}

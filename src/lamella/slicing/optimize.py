@@ -21,8 +21,13 @@ def optimized_model(model: Model, directory: Path, *, custom_ops: Sequence[str |
     """
     from lamella.engines.onnxruntime import save_optimized
 
-    stem = f"{model.path.stem}.optimized"
-    path = directory / f"{stem}.onnx"
+    name, data_name = optimized_names(model)
+    path = directory / name
     options = EngineOptions(optimization="extended", custom_ops=tuple(Path(library) for library in custom_ops))
-    save_optimized(model.path, path, data_name=f"{stem}.data", options=options)
+    save_optimized(model.path, path, data_name=data_name, options=options)
     return load(path)
+
+
+def optimized_names(model: Model) -> tuple[str, str]:
+    """Names of the files that `optimized_model` writes: the model, and its weights."""
+    return f"{model.path.stem}.optimized.onnx", f"{model.path.stem}.optimized.data"

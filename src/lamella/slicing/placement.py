@@ -33,7 +33,7 @@ class Placement:
     reason: str | None = None
 
 
-def place(source: Path, directory: Path, name: str) -> Placement:
+def place(source: Path, directory: Path, name: str, *, link: bool = True) -> Placement:
     """Make `directory/name` hold what `source` holds.
 
     A hard link shares its bytes with the source: who writes into the source in place changes both (who replaces it,
@@ -43,6 +43,7 @@ def place(source: Path, directory: Path, name: str) -> Placement:
         source: The file; links are followed first, so that the layout of the Hugging Face cache works.
         directory: The model's folder; must exist.
         name: A plain file name.
+        link: Whether a hard link will do; else the file is copied.
 
     Returns:
         The placement. Costs no I/O on the contents, except a copy where no hard link is possible, and a comparison
@@ -58,7 +59,7 @@ def place(source: Path, directory: Path, name: str) -> Placement:
         resolved = source.resolve(strict=True)
         if os.path.lexists(target):
             return _already_there(resolved, target)
-        return _link_or_copy(resolved, target)
+        return _link_or_copy(resolved, target, link)
     except OSError as error:
         raise UsageError(
             f"cannot place `{source}` as `{target}`: {error.strerror or error}",
@@ -80,12 +81,14 @@ def _already_there(source: Path, target: Path) -> Placement:
     raise UsageError(f"`{target}` exists and is not a copy of `{source}`", hint="remove it or choose another output")
 
 
-def _link_or_copy(source: Path, target: Path) -> Placement:
-    try:
-        os.link(source, target)
-        return Placement(target, "hard-link")
-    except OSError as error:
-        reason = f"no hard link possible: {error.strerror}"
+def _link_or_copy(source: Path, target: Path, link: bool) -> Placement:
+    reason = "ONNX Runtime reads constants of bodies from no file with several hard links"
+    if link:
+        try:
+            os.link(source, target)
+            return Placement(target, "hard-link")
+        except OSError as error:
+            reason = f"no hard link possible: {error.strerror}"
     write_atomically(target, lambda partial: copy(source, partial))
     return Placement(target, "copy", reason)
 

@@ -6,6 +6,7 @@ must be equal to the last bit. The whole runs by reference, so verification need
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,11 @@ from lamella.errors import EngineError, InputError, LamellaError, SlicesError, V
 from lamella.graph.model import Model
 from lamella.graph.reader import load
 from lamella.graph.samples import SEQUENCE, sample_inputs
-from lamella.planner.plan import Plan
+from lamella.planner.plan import structure_sha256
 from lamella.slicing.bisect import FirstDifference, first_difference
 from lamella.slicing.differences import OutputDifference, difference
 from lamella.tensors import Array
-from lamella.workflow.manifest import read_manifest
+from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.parts import whole
 from lamella.workflow.pipeline import Pipeline
 
@@ -34,11 +35,13 @@ class Verification:
         outputs: One entry an output of the model.
         first_difference: Where the slices part from the whole model; None where they do not.
         random_outputs: Outputs that differ between two runs of the whole model itself; they are not compared.
+        same_structure: Whether the slices say that they were made from this model's graph, or from an optimised one.
     """
 
     outputs: tuple[OutputDifference, ...]
     first_difference: FirstDifference | None = None
     random_outputs: tuple[str, ...] = ()
+    same_structure: bool = True
 
     @property
     def ok(self) -> bool:
@@ -82,24 +85,44 @@ def verify(
     """
     model = model if isinstance(model, Model) else load(model)
     directory = Path(directory)
-    _check_outputs(model, directory)
+    manifest = read_manifest(directory)
+    _check_outputs(model, manifest, directory)
+    _check_digests(manifest, directory)
+    same = manifest.optimized or manifest.structure_sha256 == structure_sha256(model)
     given, expected = _whole_outputs(model, inputs, custom_ops)
     with Pipeline(directory, low_memory=True, optimization="none", custom_ops=custom_ops) as pipeline:
         actual = pipeline.infer(given)
     found = [difference(name, expected[name], actual[name], tolerance=tolerance) for name in expected]
     if all(output.ok for output in found):
-        return Verification(tuple(found))
+        return Verification(tuple(found), same_structure=same)
     again = _run_whole(model, given, custom_ops)
     random = tuple(name for name in expected if not difference(name, expected[name], again[name], tolerance=0).ok)
     kept = tuple(output for output in found if output.name not in random)
     if all(output.ok for output in kept):
-        return Verification(kept, None, random)
-    return Verification(kept, first_difference(model, directory, given, tolerance, custom_ops), random)
+        return Verification(kept, None, random, same)
+    first = first_difference(model, directory, given, tolerance, custom_ops)
+    return Verification(kept, first, random, same)
 
 
-def _check_outputs(model: Model, directory: Path) -> None:
+def _check_digests(manifest: Manifest, directory: Path) -> None:
+    recorded = {entry.file: entry.sha256 for entry in manifest.slices}
+    recorded |= {entry.file: entry.sha256 for entry in manifest.files if entry.sha256 is not None}
+    for file, sha256 in recorded.items():
+        if sha256 != sha256_of(directory / file):
+            raise SlicesError(
+                f"`{directory / file}` has changed since the model was sliced", hint="slice the model again"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Digest of a file. Reads all of it, in small pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_outputs(model: Model, manifest: Manifest, directory: Path) -> None:
     wanted = {value.name for value in model.graph.outputs}
-    found = {spec.name for spec in read_manifest(directory).outputs}
+    found = {spec.name for spec in manifest.outputs}
     if wanted != found:
         names = ", ".join(f"`{name}`" for name in sorted(wanted ^ found)[:3])
         raise SlicesError(
@@ -109,7 +132,7 @@ def _check_outputs(model: Model, directory: Path) -> None:
 
 
 def verify_slices(
-    plan: Plan, directory: Path, *, inputs: Mapping[str, Array] | None, custom_ops: Sequence[str | Path]
+    model: Model, directory: Path, *, inputs: Mapping[str, Array] | None, custom_ops: Sequence[str | Path]
 ) -> Verification:
     """Compare slices that have just been written with the model that they were cut from.
 
@@ -117,7 +140,7 @@ def verify_slices(
         VerificationError: They differ, or could not be run.
     """
     try:
-        found = verify(plan.model, directory, inputs=inputs, custom_ops=custom_ops)
+        found = verify(model, directory, inputs=inputs, custom_ops=custom_ops)
     except (EngineError, InputError) as error:
         raise VerificationError(
             f"the slices are written but not verified: {error.message}",
@@ -132,9 +155,11 @@ def different(found: Verification) -> VerificationError:
     """The error for slices that differ from the whole model."""
     worst = max((output for output in found.outputs if not output.ok), key=lambda output: output.max_abs_diff)
     where = "" if found.first_difference is None else f"; they part at {found.first_difference.label}"
+    hint = "this is a defect of Lamella or of the engine: please report it with the model's structure"
+    if not found.same_structure:
+        hint = "the slices were made from another model, or it has changed since: slice it again"
     return VerificationError(
-        f"output `{worst.name}` differs from the whole model's by up to {worst.max_abs_diff:.3g}{where}",
-        hint="this is a defect of Lamella or of the engine: please report it with the model's structure",
+        f"output `{worst.name}` differs from the whole model's by up to {worst.max_abs_diff:.3g}{where}", hint=hint
     )
 
 

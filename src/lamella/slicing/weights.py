@@ -16,14 +16,12 @@ from lamella.graph.schema import Kind
 from lamella.graph.stored import StoredTensor
 from lamella.graph.weights import reference_of
 from lamella.slicing.copying import copy_range
+from lamella.slicing.directory import DECODED_NAME
 from lamella.slicing.placement import Placement, place
 from lamella.slicing.varints import write_decoded
 
 PAGE_BYTES = 4096
 """What the kernel copies, maps and shares whole."""
-
-DECODED_NAME = "typed_weights.data"
-"""File of the weights that were stored in typed fields, or that ONNX Runtime takes from no hard link."""
 
 
 class Weights(Protocol):
@@ -62,11 +60,15 @@ class ReferencedWeights:
 
     model: Model
     directory: Path
+    staging: Path
     _placed: dict[str, Placement] = field(default_factory=dict)
     _own: dict[Range, Range] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._inner = {weight.range for weight in self.model.inner_weights}
+        # With a second name for such external data, ONNX Runtime would refuse the model itself.
+        own = {self.model.path.name}
+        self._unlinkable = {place_.location for place_ in self._inner if place_ is not None} - own
 
     def settle(self, data: bytes, index: int) -> tuple[bytes, list[Range]]:
         """Put the files that the slice refers to into the directory."""
@@ -91,11 +93,12 @@ class ReferencedWeights:
         relative = PurePosixPath(used.location)
         folder = self.directory / relative.parent
         folder.mkdir(parents=True, exist_ok=True)
-        self._placed[used.location] = place(self.model.files[used.location].path, folder, relative.name)
+        source = self.model.files[used.location].path
+        self._placed[used.location] = place(source, folder, relative.name, link=used.location not in self._unlinkable)
 
     def _copied(self, tensor: StoredTensor, old: Range) -> Range:
         if old not in self._own:
-            path = self.directory / DECODED_NAME
+            path = self.staging / DECODED_NAME
             mode: Literal["r+b", "wb"] = "r+b" if self._own else "wb"
             with opened(self.model.files[old.location]) as source, path.open(mode) as target:
                 offset = aligned(target)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Literal
 
 from lamella import __version__
-from lamella.errors import SlicesError, UsageError
+from lamella.errors import UsageError
 from lamella.graph.model import Model
 from lamella.graph.references import Range
 from lamella.graph.samples import index_bounds
@@ -18,11 +20,12 @@ from lamella.planner.plan import Plan, plan, structure_sha256
 from lamella.planner.plan import Slice as PlannedSlice
 from lamella.slicing.assemble import assemble
 from lamella.slicing.copied import CopiedWeights
+from lamella.slicing.directory import DECODED_NAME, OutputDirectory
 from lamella.slicing.placement import Placement
-from lamella.slicing.verification import Verification, verify_slices
-from lamella.slicing.weights import DECODED_NAME, ReferencedWeights, Weights
+from lamella.slicing.verification import Verification, sha256_of, verify_slices
+from lamella.slicing.weights import ReferencedWeights, Weights
 from lamella.tensors import Array
-from lamella.workflow.manifest import FILE_NAME, FileEntry, Manifest, SliceEntry, WeightRange, read_manifest
+from lamella.workflow.manifest import FILE_NAME, FileEntry, Manifest, SliceEntry, WeightRange
 
 _STANDARD_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft"}
 
@@ -49,7 +52,7 @@ class Sliced:
 
 
 def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
-    source: Plan | Model,
+    source: Plan | Model | str | Path,
     directory: str | Path,
     *,
     slices: int | Literal["max"] | None = None,
@@ -66,11 +69,11 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
     directory), or get a copy that the kernel makes. Verification reads them, by mapping.
 
     Args:
-        source: A plan, or a model to plan by `slices` or `max_memory_bytes` (see `lamella.plan`).
+        source: A plan, or a model or its file to plan by `slices` or `max_memory_bytes` (see `lamella.plan`).
         directory: A new or empty folder, one that holds slices already (they are replaced), or the model's own.
         slices: How many slices, for a model.
         max_memory_bytes: Memory for each slice's process, for a model.
-        copy_weights: Give each slice a page-aligned copy of just its own weights.
+        copy_weights: Give each slice a copy of just its own weights.
         optimize_first: Let ONNX Runtime optimise the whole graph before it is cut, so that no fusion is lost at a cut.
             This loads the weights once.
         verify: Compare with the whole model at the end.
@@ -84,42 +87,49 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
     """
     directory = Path(directory)
     planned = _planned(source, slices, max_memory_bytes, custom_ops, optimize_first=optimize_first)
-    _check_names(planned)
-    _prepare(directory, planned.model)
+    original, output = planned.model, OutputDirectory(directory, planned.model)
     started = perf_counter()
-    if optimize_first:
-        from lamella.slicing.optimize import optimized_model
-
-        planned = plan(
-            optimized_model(planned.model, directory, custom_ops=custom_ops),
-            slices=len(planned.slices) if max_memory_bytes is None else None,
-            max_memory_bytes=max_memory_bytes,
-            custom_ops=custom_ops,
-        )
-    weights: Weights
-    weights = CopiedWeights(planned.model, directory) if copy_weights else ReferencedWeights(planned.model, directory)
-    entries = tuple(_write(planned, part, directory, weights) for part in planned.slices)
-    placements = tuple(weights.files())
-    manifest = _manifest(planned, entries, placements, directory, optimized=optimize_first)
-    manifest.write(directory)
-    sliced = Sliced(directory, planned, manifest, placements, None, perf_counter() - started)
-    if not verify:
-        return sliced
-    verification = verify_slices(planned, directory, inputs=inputs, custom_ops=custom_ops)
-    manifest = replace(manifest, verified=True, files=tuple(_digested(directory, f) for f in manifest.files))
+    with ExitStack() as cleanup:
+        if optimize_first:
+            optimized = _optimized(original, output, custom_ops)
+            cleanup.callback(_remove, optimized)
+            planned = plan(optimized, slices=slices, max_memory_bytes=max_memory_bytes, custom_ops=custom_ops)
+        manifest, placements = _write_all(planned, output, copy_weights=copy_weights, optimized=optimize_first)
+        sliced = Sliced(directory, planned, manifest, placements, None, perf_counter() - started)
+        if not copy_weights:
+            cleanup.pop_all()  # the slices refer to the optimised model
+        if not verify:
+            return sliced
+        verification = verify_slices(planned.model, directory, inputs=inputs, custom_ops=custom_ops)
+        if optimize_first:  # equal to the optimised model to the last bit; now how far that is from what was given
+            verification = verify_slices(original, directory, inputs=inputs, custom_ops=custom_ops)
+    files = tuple(replace(entry, sha256=sha256_of(directory / entry.file)) for entry in manifest.files)
+    manifest = replace(manifest, verified=True, files=files)
     manifest.write(directory)
     return replace(sliced, verification=verification, manifest=manifest)
 
 
+def _optimized(model: Model, output: OutputDirectory, custom_ops: tuple[str | Path, ...]) -> Model:
+    from lamella.slicing.optimize import optimized_model, optimized_names
+
+    output.claim(optimized_names(model))
+    return optimized_model(model, output.path, custom_ops=custom_ops)
+
+
+def _remove(model: Model) -> None:
+    for file in model.files.values():
+        file.path.unlink(missing_ok=True)
+
+
 def _planned(
-    source: Plan | Model,
+    source: Plan | Model | str | Path,
     slices: int | Literal["max"] | None,
     max_memory_bytes: int | None,
     custom_ops: tuple[str | Path, ...],
     *,
     optimize_first: bool,
 ) -> Plan:
-    if isinstance(source, Model):
+    if not isinstance(source, Plan):
         return plan(source, slices=slices, max_memory_bytes=max_memory_bytes, custom_ops=custom_ops)
     if slices is not None or max_memory_bytes is not None:
         raise UsageError("a plan says already where to cut", hint="give the model itself, or leave the criterion out")
@@ -130,53 +140,38 @@ def _planned(
     return source
 
 
-def _check_names(planned: Plan) -> None:
-    """Refuse a model whose own files would be written over, before anything is written."""
-    written = {FILE_NAME, DECODED_NAME}
+def _write_all(
+    planned: Plan, output: OutputDirectory, *, copy_weights: bool, optimized: bool
+) -> tuple[Manifest, tuple[Placement, ...]]:
+    """Write every slice, or none: the files appear in the directory when all of them are there."""
+    names = {DECODED_NAME, FILE_NAME}
     for part in planned.slices:
-        written |= {f"slice_{part.index:03d}.onnx", f"slice_{part.index:03d}.data"}
-    taken = sorted(written & planned.model.files.keys())
-    if taken:
-        raise UsageError(f"the model's own file is called `{taken[0]}`, as one that slicing writes", hint="rename it")
-
-
-def _prepare(directory: Path, model: Model) -> None:
-    """Make the directory, and remove the slices that an earlier run left in it."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        found = {path.name for path in directory.iterdir()}
-    except OSError as error:
-        raise UsageError(
-            f"`{directory}` cannot be made: {error.strerror}", hint="give a folder that can be written"
-        ) from error
-    beside = directory.resolve() == model.path.parent.resolve()
-    if found and FILE_NAME not in found and not beside:
-        raise UsageError(
-            f"`{directory}` is not empty and holds no slices", hint="give a new folder, or the model's own"
+        names |= {f"slice_{part.index:03d}.onnx", f"slice_{part.index:03d}.data"}
+    output.claim(names)
+    with output.staging() as staging:
+        weights: Weights = (
+            CopiedWeights(planned.model, staging)
+            if copy_weights
+            else ReferencedWeights(planned.model, output.path, staging)
         )
-    if FILE_NAME in found:
-        _remove_slices(directory)
+        entries = tuple(_write(planned, part, staging, weights) for part in planned.slices)
+        placements = tuple(weights.files())
+        files = tuple(_file_entry(placement, output.path, staging) for placement in placements)
+        manifest = _manifest(planned, entries, files, optimized=optimized)
+        output.publish(staging, manifest)
+    return manifest, placements
 
 
-def _remove_slices(directory: Path) -> None:
-    """Remove the files of an earlier slicing, but no file of weights that was there before it."""
-    try:
-        old = read_manifest(directory)
-    except SlicesError:
-        old = None
-    (directory / FILE_NAME).unlink()
-    if old is None:
-        return
-    for name in (*(s.file for s in old.slices), *(f.file for f in old.files if f.method != "in-place")):
-        (directory / name).unlink(missing_ok=True)
+def _file_entry(placement: Placement, directory: Path, staging: Path) -> FileEntry:
+    folder = staging if placement.path.is_relative_to(staging) else directory
+    name = placement.path.relative_to(folder).as_posix()
+    return FileEntry(name, placement.path.stat().st_size, placement.method, None)
 
 
 def _write(planned: Plan, part: PlannedSlice, directory: Path, weights: Weights) -> SliceEntry:
     data, ranges = weights.settle(assemble(planned, part), part.index)
     path = directory / f"slice_{part.index:03d}.onnx"
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+    path.write_bytes(data)
     graph = planned.model.graph
     used = {name for index in part.nodes for name in graph.nodes[index].uses} | set(part.outputs)
     return SliceEntry(
@@ -201,13 +196,11 @@ def _weight_range(place: Range) -> WeightRange:
 def _manifest(
     planned: Plan,
     entries: tuple[SliceEntry, ...],
-    placements: tuple[Placement, ...],
-    directory: Path,
+    files: tuple[FileEntry, ...],
     *,
     optimized: bool,
 ) -> Manifest:
     model, graph = planned.model, planned.model.graph
-    files = [FileEntry(str(p.path.relative_to(directory)), p.path.stat().st_size, p.method, None) for p in placements]
     used_domains = {op[0] for node in graph.nodes for op in (node.op, *node.calls) if op not in model.functions}
     return Manifest(
         model=model.path.name,
@@ -219,12 +212,7 @@ def _manifest(
         index_bounds=index_bounds(model),
         slices=entries,
         crossing_bytes=planned.crossing_bytes,
-        files=tuple(files),
+        files=files,
         custom_ops_needed=tuple(sorted(used_domains - _STANDARD_DOMAINS)),
-        versions={"lamella": __version__},
+        versions={"lamella": __version__, "onnxruntime": version("onnxruntime")},
     )
-
-
-def _digested(directory: Path, entry: FileEntry) -> FileEntry:
-    with (directory / entry.file).open("rb") as file:
-        return replace(entry, sha256=hashlib.file_digest(file, "sha256").hexdigest())

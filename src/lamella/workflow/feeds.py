@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lamella.errors import InputError, UnsupportedModelError
-from lamella.tensors import Array, TensorSpec, datatype, datatype_of
+from lamella.tensors import Array, TensorSpec, array_from, datatype, datatype_of, native
 
 
 def check_feeds(
@@ -15,7 +15,8 @@ def check_feeds(
 ) -> dict[str, Array]:
     """Check names, datatypes and shapes.
 
-    Nested lists and scalars become arrays of the input's datatype; arrays are never converted silently.
+    Nested lists and scalars become arrays of the input's datatype where no value changes. Arrays keep their datatype;
+    text becomes Python strings, and another machine's byte order this one's.
 
     Raises:
         InputError: An input is missing, unknown, or of another datatype or shape; the message names it.
@@ -41,19 +42,21 @@ def _checked(value: object, spec: TensorSpec) -> Array:
         kind = datatype(spec.datatype)
     except UnsupportedModelError:
         return value  # type: ignore[return-value]  # a sequence, map or optional: the engine checks it
-    if not isinstance(value, np.ndarray):
-        try:
-            value = np.asarray(value, dtype=kind.dtype)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"input `{spec.name}` is no {kind.name} tensor: {error}", hint="give an array") from error
-    found = datatype_of(value)
+    try:
+        array = native(value, kind) if isinstance(value, np.ndarray) else array_from(value, kind)
+        found = datatype_of(array)
+    except (TypeError, ValueError, OverflowError, UnsupportedModelError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"input `{spec.name}` is no {kind.name} tensor: {reason}", hint=f"give an array of `{kind.numpy}`"
+        ) from error
     if found.name != kind.name:
         raise InputError(
             f"input `{spec.name}` is {found.name}, but the model takes {_described(spec)}",
             hint=f"convert it with `.astype('{kind.numpy}')`",
         )
-    _check_shape(value, spec)
-    return value
+    _check_shape(array, spec)
+    return array
 
 
 def _check_shape(value: Array, spec: TensorSpec) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from lamella.errors import SlicesError
 from lamella.tensors import Dimension, TensorSpec
+from lamella.workflow.consistency import check_manifest
 
 FILE_NAME = "slices.json"
 SCHEMA = "lamella.slices/1"
@@ -106,10 +107,11 @@ class Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """Read `slices.json` and check that the files it names are there, with the sizes it says.
+    """Read `slices.json`, and check that it contradicts neither itself nor the files that it names.
 
     Raises:
-        SlicesError: There is none, it is damaged or of another version, or a file is missing or has another size.
+        SlicesError: There is none, it is damaged or of another version, a file is missing or has another size, or the
+            slices do not fit together.
     """
     path = directory / FILE_NAME
     if not path.is_file():
@@ -127,9 +129,7 @@ def read_manifest(directory: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise SlicesError(f"`{path}` is damaged: {reason}", hint="slice the model again") from error
-    for file, size in [(part.file, part.size) for part in manifest.slices] + [(f.file, f.size) for f in manifest.files]:
-        _check_file(directory, file, size)
-    _check_ranges(manifest)
+    check_manifest(manifest, directory)
     return manifest
 
 
@@ -217,28 +217,3 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _objects(value: object) -> list[dict[str, object]]:
     return [_object(item) for item in _list(value)]
-
-
-def _check_file(directory: Path, name: str, size: int) -> None:
-    path = directory / name
-    pure = PurePosixPath(name)
-    outside = pure.is_absolute() or ".." in pure.parts or PureWindowsPath(name).drive or not name or "\0" in name
-    if outside or not path.parent.resolve().is_relative_to(directory.resolve()):
-        raise SlicesError(f"`{FILE_NAME}` names `{name}`, outside its directory", hint="do not trust these slices")
-    if not path.is_file():
-        raise SlicesError(f"`{path}` is no regular file", hint="a slices directory is copied whole, or made again")
-    found = path.stat().st_size
-    if found != size:
-        raise SlicesError(f"`{path}` has {found} bytes instead of {size}", hint="it has changed; slice the model again")
-
-
-def _check_ranges(manifest: Manifest) -> None:
-    sizes = {entry.file: entry.size for entry in manifest.files}
-    for part in manifest.slices:
-        for weight in part.weights:
-            if weight.offset + weight.length > sizes.get(weight.file, -1):
-                raise SlicesError(
-                    f"weights of slice {part.index} end at byte {weight.offset + weight.length} of `{weight.file}`, "
-                    f"which has {sizes.get(weight.file, 0)}",
-                    hint="do not trust these slices; slice the model again",
-                )

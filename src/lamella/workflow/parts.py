@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lamella.errors import ModelError
 from lamella.tensors import TensorSpec
@@ -14,6 +14,16 @@ from lamella.workflow.manifest import FILE_NAME, WeightRange, read_manifest
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
+
+
+@runtime_checkable
+class InDirectory(Protocol):
+    """What knows its slices directory, such as the result of `lamella.slice`."""
+
+    @property
+    def directory(self) -> Path:
+        """The slices directory."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,7 @@ class Part:
         model: Its file, or its bytes with references.
         folder: Where references in bytes start from.
         inputs: Names of the values that it takes.
-        outputs: Names of the values that it gives.
+        outputs: Names of the values that it gives; without any, it need not run.
         optional_inputs: Weights that the caller may override.
         weights: Byte ranges of its weights, absolute paths.
     """
@@ -106,12 +116,13 @@ def whole(model: Model) -> Source:
 
     graph = model.graph
     optional = [value.spec for value in model.optional_inputs]
+    required = tuple(value.name for value in graph.required_inputs)
     content, folder = loadable(model, model.structure)
     part = Part(
         content,
         folder,
-        tuple(value.name for value in graph.required_inputs),
-        tuple(value.name for value in graph.outputs),
+        required,
+        tuple(value.name for value in graph.outputs if value.name not in required),
         tuple(spec.name for spec in optional),
         (),
     )

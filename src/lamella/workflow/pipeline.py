@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Session
-from lamella.errors import EngineError
+from lamella.errors import EngineError, SlicesError
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.memory import release_free_memory
 from lamella.tensors import Array, TensorSpec
 from lamella.workflow.feeds import check_feeds
-from lamella.workflow.parts import Part, Source, open_source, read_ahead, whole
+from lamella.workflow.parts import InDirectory, Part, Source, open_source, read_ahead, whole
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
 
 
+TIMINGS_KEPT = 1000
+
+
+def _times() -> deque[float]:
+    return deque(maxlen=TIMINGS_KEPT)
+
+
 @dataclass
 class SliceTiming:
-    """Milliseconds that one slice took: to load, each time that was needed, and to infer, for each request."""
+    """Milliseconds that one slice took: to load, each time that was needed, and to infer, for each request.
 
-    load_ms: list[float] = field(default_factory=list)
-    infer_ms: list[float] = field(default_factory=list)
+    The latest `TIMINGS_KEPT` of each are kept.
+    """
+
+    load_ms: deque[float] = field(default_factory=_times)
+    infer_ms: deque[float] = field(default_factory=_times)
 
 
 class Pipeline:
@@ -43,7 +55,8 @@ class Pipeline:
         ```
 
     Args:
-        source: A slices directory, an `.onnx` file, or a model from `lamella.load`; a model runs as one slice.
+        source: A slices directory, what `lamella.slice` returned, an `.onnx` file, or a model from `lamella.load`; a
+            model runs as one slice.
         low_memory: Keep one slice in memory at a time.
         threads: Threads for one operator; by default as many as this process's share of the CPU.
         optimization: Graph optimisations when a slice is loaded; by default what suits the source and mode.
@@ -57,7 +70,7 @@ class Pipeline:
 
     def __init__(
         self,
-        source: str | Path | Model | Source,
+        source: str | Path | InDirectory | Model | Source,
         *,
         low_memory: bool = False,
         threads: int | None = None,
@@ -66,7 +79,7 @@ class Pipeline:
     ) -> None:
         from lamella.engines.onnxruntime import OnnxRuntimeEngine
 
-        self._source = _source_of(source)
+        self._source = _without_idle_parts(_source_of(source))
         self._engine: Engine = OnnxRuntimeEngine()
         self._options = EngineOptions(
             threads=threads or thread_count(),
@@ -100,8 +113,9 @@ class Pipeline:
             EngineError: The engine fails.
         """
         if self._closed:
-            raise EngineError("this pipeline is closed", hint="make another one")
-        values: dict[str, Item] = dict(check_feeds(inputs, self._source.inputs, self._source.optional_inputs))
+            raise _closed_error()
+        given = check_feeds(inputs, self._source.inputs, self._source.optional_inputs)
+        values: dict[str, Item] = dict(given)
         for index, part in enumerate(self._source.parts):
             feeds = {name: values[name] for name in part.inputs}
             feeds.update((name, values[name]) for name in part.optional_inputs if name in values)
@@ -109,18 +123,33 @@ class Pipeline:
             del feeds
             for name in self._last_use[index]:
                 values.pop(name, None)
-        return {spec.name: self._result(values[spec.name]) for spec in self._source.outputs}
+        return {
+            spec.name: self._result(deepcopy(values[spec.name]) if spec.name in given else values[spec.name])
+            for spec in self._source.outputs
+        }
 
     def _run(self, index: int, feeds: Mapping[str, Item]) -> dict[str, Item]:
-        session = self._load(index) if self._low_memory else self._sessions[index]
-        if self._low_memory and index + 1 < len(self._source.parts):
-            read_ahead(self._source.parts[index + 1].weights)
+        try:
+            return self._run_once(index, feeds) if self._low_memory else self._timed(index, self._sessions[index], feeds)
+        except EngineError as error:
+            if self._closed:  # by another thread, since this request began
+                raise _closed_error() from error
+            raise
+
+    def _run_once(self, index: int, feeds: Mapping[str, Item]) -> dict[str, Item]:
+        session = self._load(index)
+        try:
+            if index + 1 < len(self._source.parts):
+                read_ahead(self._source.parts[index + 1].weights)
+            return self._timed(index, session, feeds)
+        finally:
+            session.close()
+            release_free_memory()
+
+    def _timed(self, index: int, session: Session, feeds: Mapping[str, Item]) -> dict[str, Item]:
         started = perf_counter()
         found = session.infer(feeds)
         self.timings[index].infer_ms.append((perf_counter() - started) * 1000)
-        if self._low_memory:
-            session.close()
-            release_free_memory()
         return found
 
     def _load(self, index: int) -> Session:
@@ -128,6 +157,10 @@ class Pipeline:
         started = perf_counter()
         session = self._engine.load(part.model, self._options, folder=part.folder)
         self.timings[index].load_ms.append((perf_counter() - started) * 1000)
+        lacking = set(part.outputs).difference(spec.name for spec in session.outputs)
+        if lacking:
+            session.close()
+            raise SlicesError(f"slice {index} gives no `{min(lacking)}`", hint="slice the model again")
         return session
 
     def _result(self, item: Item) -> Array:
@@ -136,10 +169,10 @@ class Pipeline:
         return self._engine.to_array(item)
 
     def close(self) -> None:
-        """Release every slice."""
+        """Release every slice. A request that another thread has under way fails at its next slice."""
+        self._closed = True
         for session in self._sessions:
             session.close()
-        self._sessions, self._closed = [], True
 
     def __enter__(self) -> Pipeline:
         """The pipeline itself."""
@@ -152,13 +185,21 @@ class Pipeline:
         self.close()
 
 
-def _source_of(source: str | Path | Model | Source) -> Source:
+def _closed_error() -> EngineError:
+    return EngineError("this pipeline is closed", hint="make another one")
+
+
+def _source_of(source: str | Path | InDirectory | Model | Source) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, (str, Path)):
         return open_source(Path(source))
-    directory = getattr(source, "directory", None)  # what `lamella.slice` returns
-    return open_source(directory) if directory is not None else whole(source)
+    return open_source(source.directory) if isinstance(source, InDirectory) else whole(source)
+
+
+def _without_idle_parts(source: Source) -> Source:
+    """Without the parts that give nothing: engines refuse to run those, and nothing would come of it."""
+    return replace(source, parts=tuple(part for part in source.parts if part.outputs))
 
 
 def _optimization(source: Source, low_memory: bool) -> Optimization:
