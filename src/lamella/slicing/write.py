@@ -104,7 +104,8 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
         if optimize_first:  # equal to the optimised model to the last bit; now how far that is from what was given
             verification = verify_slices(original, directory, inputs=inputs, custom_ops=custom_ops)
     files = tuple(replace(entry, sha256=sha256_of(directory / entry.file)) for entry in manifest.files)
-    manifest = replace(manifest, verified=True, files=files)
+    versions = {**manifest.versions, "onnxruntime": version("onnxruntime")}
+    manifest = replace(manifest, verified=True, files=files, versions=versions)
     manifest.write(directory)
     return replace(sliced, verification=verification, manifest=manifest)
 
@@ -214,5 +215,5 @@ def _manifest(
         crossing_bytes=planned.crossing_bytes,
         files=files,
         custom_ops_needed=tuple(sorted(used_domains - _STANDARD_DOMAINS)),
-        versions={"lamella": __version__, "onnxruntime": version("onnxruntime")},
+        versions={"lamella": __version__} | ({"onnxruntime": version("onnxruntime")} if optimized else {}),
     )
