@@ -187,7 +187,10 @@ def _text(raw: bytes) -> str | bytes:
 
 def _entries(header: Buffer) -> Sequence[Mapping[str, object]]:
     if len(header) > MAX_HEADER_BYTES:
-        raise InputError(f"a header of {len(header)} bytes is above the limit of {MAX_HEADER_BYTES}", hint="send tensors as binary data")
+        raise InputError(
+            f"a header of {len(header)} bytes is above the limit of {MAX_HEADER_BYTES}",
+            hint="send tensors as binary data",
+        )
     try:
         content = json.loads(bytes(header))
     except (ValueError, RecursionError) as error:

@@ -76,6 +76,12 @@ def test_packed_types_do_not_travel() -> None:
         encode({"x": np.zeros(2, ml_dtypes.int4)})
 
 
+@pytest.mark.parametrize("item", [None, 1, "\ud800"])
+def test_what_is_no_text_does_not_travel_as_text(item: object) -> None:
+    with pytest.raises(InputError, match="tensor `x` holds"):
+        encode({"x": np.array(["a", item], object)})
+
+
 def test_tensors_in_the_json_itself_are_read() -> None:
     header = json.dumps({"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
     assert decode_parts(header.encode(), b"")["x"].tolist() == [[1, 2], [3, 4]]
@@ -99,6 +105,16 @@ BROKEN = {
     "no data": (frame([{**ENTRY, "parameters": {}}]), "neither `data` nor"),
     "wrong data": (frame([{"name": "x", "shape": [2], "datatype": "FP32", "data": ["a", 1]}]), "no FP32 of shape [2]"),
     "text past the end": (frame([{**ENTRY, "datatype": "BYTES"}], b"\x09\0\0\0abcd"), "runs past its bytes"),
+    "no size at all": (frame([{**ENTRY, "shape": [0, 2**70]}]), "larger than any array"),
+    "too large": (frame([{**ENTRY, "shape": [2**62]}]), "larger than any array"),
+    "no size, texts": (frame([{"name": "x", "shape": [0, 2**70], "datatype": "BYTES", "data": []}]), "larger than any"),
+    "too many dimensions": (frame([{**ENTRY, "shape": [1] * 65}]), "larger than any array"),
+    "packed": (frame([{**ENTRY, "datatype": "INT4"}], b"1"), "INT4, which does not travel"),
+    "fractions": (frame([{"name": "x", "shape": [1], "datatype": "INT64", "data": [1.5]}]), "not every value is INT64"),
+    "numbers as text": (frame([{"name": "x", "shape": [1], "datatype": "FP32", "data": ["1"]}]), "the values are text"),
+    "no text": (frame([{"name": "x", "shape": [2], "datatype": "BYTES", "data": ["1", None]}]), "None is no text"),
+    "out of range": (frame([{"name": "x", "shape": [1], "datatype": "UINT8", "data": [300]}]), "no UINT8 of shape [1]"),
+    "long header": (struct.pack("<I", (16 << 20) + 1) + bytes((16 << 20) + 1), "above the limit"),
     "too few texts": (frame([{**ENTRY, "datatype": "BYTES"}], b"\x04\0\0\0abcd"), "has 1 elements"),
 }
 
@@ -109,6 +125,7 @@ def test_what_is_no_frame_is_refused_by_name(case: str) -> None:
     with pytest.raises(InputError) as error:
         decode(raw)
     assert message in error.value.message
+    assert error.value.hint
 
 
 @given(st.binary(max_size=200))

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from traceback import clear_frames
 
 import numpy as np
 import onnxruntime as ort
 
 from lamella.engines.base import EngineOptions, Item
+from lamella.engines.reasons import plain_reason
 from lamella.errors import EngineError, InputError
-from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype_of
+from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype_of, native
 
 _Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 _LEVELS = {
@@ -26,6 +28,8 @@ _NAMES = {"FP32": "float", "FP64": "double", "BYTES": "string", "BF16": "bfloat1
 _BY_NOTATION = {f"tensor({_NAMES.get(d.name, d.name.lower())})": d for d in DATATYPES}
 _FOREIGN_TYPES = {d.name for d in DATATYPES if d.onnx >= 16}  # those that NumPy lacks: handed over as raw bytes
 _CARRIERS = {2: "uint8", 4: "uint8", 8: "uint8", 16: "uint16"}
+_LOAD_HINT = "`lamella inspect` shows what the model needs; a newer ONNX Runtime may know it"
+_INFER_HINT = "compare the inputs' shapes and values with what `lamella inspect` shows"
 
 
 class OnnxRuntimeEngine:
@@ -35,10 +39,10 @@ class OnnxRuntimeEngine:
         """Load a model from a file, or from bytes whose external data lies in `folder`.
 
         Raises:
-            EngineError: ONNX Runtime refuses the model; the message is its own.
+            EngineError: ONNX Runtime refuses the model; the reason is its own.
         """
         name = str(model) if isinstance(model, Path) else "the model"
-        with _errors(f"ONNX Runtime {ort.__version__} cannot load {name}"):
+        with _errors(f"ONNX Runtime {ort.__version__} cannot load {name}", _LOAD_HINT):
             session = ort.InferenceSession(
                 str(model) if isinstance(model, Path) else model,
                 session_options(options, folder=folder),
@@ -53,21 +57,22 @@ class OnnxRuntimeEngine:
 
 def session_options(options: EngineOptions, *, folder: Path | None = None) -> ort.SessionOptions:
     """ONNX Runtime's form of `options`; `folder` is where the external data of a model from bytes lies."""
-    native = ort.SessionOptions()
-    native.log_severity_level = 4
-    native.intra_op_num_threads = options.threads
-    native.inter_op_num_threads = 1
-    native.graph_optimization_level = _LEVELS[options.optimization]
-    native.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
+    made = ort.SessionOptions()
+    made.log_severity_level = 4
+    made.intra_op_num_threads = options.threads
+    made.inter_op_num_threads = 1
+    made.graph_optimization_level = _LEVELS[options.optimization]
+    made.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
     if options.low_memory:
-        native.enable_cpu_mem_arena = False
-        native.add_session_config_entry("session.disable_prepacking", "1")
+        made.enable_cpu_mem_arena = False
+        made.add_session_config_entry("session.disable_prepacking", "1")
     if folder is not None:
-        native.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        made.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     for library in options.custom_ops:
-        with _errors(f"the custom operators in `{library}` cannot be registered"):
-            native.register_custom_ops_library(str(library))
-    return native
+        hint = "give a library that was built for this machine and this ONNX Runtime"
+        with _errors(f"the custom operators in `{library}` cannot be registered", hint):
+            made.register_custom_ops_library(str(library))
+    return made
 
 
 class OnnxRuntimeSession:
@@ -87,16 +92,20 @@ class OnnxRuntimeSession:
 
         Raises:
             InputError: A tensor does not fit the input's datatype or shape.
-            EngineError: ONNX Runtime fails; the message is its own.
+            EngineError: ONNX Runtime fails; the reason is its own.
         """
-        if self._session is None:
+        given = {name: _ort_value(name, item, self._types.get(name)) for name, item in feeds.items()}
+        session = self._session  # which another thread may close
+        if session is None:
             raise EngineError("this session is closed", hint="load the model again")
-        given = {name: _ort_value(item, self._types.get(name)) for name, item in feeds.items()}
-        with _errors("ONNX Runtime failed"):
-            if self._plain_outputs and all(isinstance(item, ort.OrtValue) for item in given.values()):
-                values = self._session.run_with_ort_values(self._names, given)
-            else:  # strings, sequences and maps have no OrtValue that Python can read
-                values = self._session.run(self._names, given)
+        try:
+            with _errors("ONNX Runtime failed", _INFER_HINT):
+                if self._plain_outputs and all(isinstance(item, ort.OrtValue) for item in given.values()):
+                    values = session.run_with_ort_values(self._names, given)
+                else:  # strings, sequences and maps have no OrtValue that Python can read
+                    values = session.run(self._names, given)
+        finally:
+            del session  # the traceback of a failure would keep it, and its memory
         return dict(zip(self._names, values, strict=True))
 
     def close(self) -> None:
@@ -104,7 +113,8 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-_PLAIN_NAMES = {d.name for d in DATATYPES} - {"BYTES"}
+_KNOWN_NAMES = {d.name for d in DATATYPES}
+_PLAIN_NAMES = _KNOWN_NAMES - {"BYTES"}
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:
@@ -114,16 +124,20 @@ def _spec(node: ort.NodeArg) -> TensorSpec:
     return TensorSpec(node.name, known.name, tuple(node.shape) or None)  # [] stands for a scalar and for no known rank
 
 
-def _ort_value(item: Item, wanted: str | None) -> Item:
-    """An array as the OrtValue that shares its memory; anything else as it is."""
+def _ort_value(name: str, item: Item, wanted: str | None) -> Item:
+    """An array as the OrtValue that shares its memory; text, and what is no array, as ONNX Runtime takes it."""
     if isinstance(item, ort.OrtValue) or not isinstance(item, np.ndarray):
         return item
-    found = datatype_of(item)
+    try:
+        array = native(item)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"input `{name}` holds no text: {error}", hint="give text as strings or UTF-8") from error
+    found = datatype_of(array)
+    if wanted in _KNOWN_NAMES and found.name != wanted:
+        raise InputError(f"input `{name}` is {found.name}, but the model takes {wanted}", hint=f"give it as {wanted}")
     if found.name == "BYTES":
-        return item
-    if wanted in _PLAIN_NAMES and found.name != wanted:
-        raise InputError(f"a tensor of datatype {found.name} was given where the model takes {wanted}")
-    array = np.ascontiguousarray(item) if item.ndim else item
+        return array
+    array = np.ascontiguousarray(array) if array.ndim else array
     if found.name not in _FOREIGN_TYPES:
         return ort.OrtValue.ortvalue_from_numpy(array)
     return _foreign_value(array, found)
@@ -186,23 +200,24 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def _errors(what: str, hint: str) -> Iterator[None]:
     """Turn ONNX Runtime's exceptions into ours, on one line."""
     try:
         yield
     except _FAILURES as error:
-        reason = " ".join(str(error).split())
-        raise EngineError(f"{what}: {reason[:400]}", hint=_hint(reason)) from error
+        reason = plain_reason(str(error))
+        clear_frames(error.__traceback__)  # which would keep the session that failed, and its memory
+        raise EngineError(f"{what}: {reason[:400]}", hint=_hint(reason) or hint) from error
 
 
-def _hint(reason: str) -> str:
+def _hint(reason: str) -> str | None:
     if "is not a registered function/op" in reason or "No Op registered" in reason:
         return "name the library with the custom operators with `--custom-ops`, or use a newer ONNX Runtime"
     if "IR version" in reason or "opset" in reason:
         return "export the model for an older opset, or use a newer ONNX Runtime"
     if "Invalid rank" in reason or "Got invalid dimensions" in reason:
         return "give inputs of the shapes that `lamella inspect` shows"
-    return "the message is ONNX Runtime's own"
+    return None
 
 
 def save_optimized(model: Path, path: Path, *, data_name: str, options: EngineOptions) -> None:
@@ -211,9 +226,9 @@ def save_optimized(model: Path, path: Path, *, data_name: str, options: EngineOp
     Raises:
         EngineError: ONNX Runtime refuses the model.
     """
-    native = session_options(options)
-    native.optimized_model_filepath = str(path)
-    native.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
-    native.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-    with _errors(f"ONNX Runtime {ort.__version__} cannot optimise {model}"):
-        ort.InferenceSession(str(model), native, providers=["CPUExecutionProvider"])
+    configured = session_options(options)
+    configured.optimized_model_filepath = str(path)
+    configured.add_session_config_entry("session.optimized_model_external_initializers_file_name", data_name)
+    configured.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    with _errors(f"ONNX Runtime {ort.__version__} cannot optimise {model}", _LOAD_HINT):
+        ort.InferenceSession(str(model), configured, providers=["CPUExecutionProvider"])

@@ -123,14 +123,14 @@ class Pipeline:
             del feeds
             for name in self._last_use[index]:
                 values.pop(name, None)
-        return {
-            spec.name: self._result(deepcopy(values[spec.name]) if spec.name in given else values[spec.name])
-            for spec in self._source.outputs
-        }
+        outputs = {spec.name: self._result(values[spec.name]) for spec in self._source.outputs}
+        return {name: deepcopy(array) if name in given else array for name, array in outputs.items()}
 
     def _run(self, index: int, feeds: Mapping[str, Item]) -> dict[str, Item]:
         try:
-            return self._run_once(index, feeds) if self._low_memory else self._timed(index, self._sessions[index], feeds)
+            return (
+                self._run_once(index, feeds) if self._low_memory else self._timed(index, self._sessions[index], feeds)
+            )
         except EngineError as error:
             if self._closed:  # by another thread, since this request began
                 raise _closed_error() from error
