@@ -24,7 +24,8 @@ class EngineOptions:
         optimization: Graph optimisations to apply when loading.
         low_memory: Leave weights in the page cache instead of copying them into the kernels' layout, and give memory
             back after each run: about 15 to 20 % slower once warm.
-        spin: Let idle threads spin. It makes a session alone in its process faster, and every other one slower.
+        spin: Let threads spin between runs, too, and not only during one: it makes a session alone in its process a
+            little faster, and every other one much slower.
         custom_ops: Shared libraries with custom operators to register.
     """
 

@@ -62,7 +62,9 @@ def session_options(options: EngineOptions, *, folder: Path | None = None) -> or
     made.intra_op_num_threads = options.threads
     made.inter_op_num_threads = 1
     made.graph_optimization_level = _LEVELS[options.optimization]
-    made.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spin else "0")
+    if not options.spin:
+        # One pool for all sessions would be as fast, but then every session of this process that does not use it fails.
+        made.add_session_config_entry("session.force_spinning_stop", "1")
     if options.low_memory:
         made.enable_cpu_mem_arena = False
         made.add_session_config_entry("session.disable_prepacking", "1")

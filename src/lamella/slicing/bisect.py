@@ -95,8 +95,10 @@ def _values(
     tensors = [value for value in inner if value.type is not None and value.type.is_tensor]
     data, folder = with_outputs(model, [value.proto for value in tensors])
     source: Source = whole(model)
-    part = replace(source.parts[0], model=data, folder=folder)
+    if not source.parts:  # nothing runs: every output is an input
+        return {}
     outputs = (*source.outputs, *(value.spec for value in tensors))
+    part = replace(source.parts[0], model=data, folder=folder, outputs=tuple(spec.name for spec in outputs))
     try:
         extended = replace(source, parts=(part,), outputs=outputs)
         with Pipeline(extended, low_memory=True, optimization="none", custom_ops=custom_ops) as pipeline:
