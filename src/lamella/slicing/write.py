@@ -101,7 +101,7 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
         if not verify:
             return sliced
         verification = verify_slices(planned.model, directory, inputs=inputs, custom_ops=custom_ops)
-        if optimize_first:  # equal to the optimised model to the last bit; now how far that is from what was given
+        if optimize_first:  # the comparison that counts for the user is with the model that was given
             verification = verify_slices(original, directory, inputs=inputs, custom_ops=custom_ops)
     files = tuple(replace(entry, sha256=sha256_of(directory / entry.file)) for entry in manifest.files)
     versions = {**manifest.versions, "onnxruntime": version("onnxruntime")}
