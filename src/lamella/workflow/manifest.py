@@ -72,7 +72,7 @@ class Manifest:
     Attributes:
         model: File name of the model that was cut.
         structure_sha256: Digest of everything in it but its large weights.
-        optimized: Whether the graph was optimised before it was cut; then engines load the slices as they are.
+        optimized: Whether the graph was optimised before it was cut; then `low_memory` loads the slices as they are.
         inputs: The model's inputs.
         optional_inputs: Inputs that have a default in the model.
         outputs: The model's outputs.

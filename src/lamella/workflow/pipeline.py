@@ -203,10 +203,10 @@ def _without_idle_parts(source: Source) -> Source:
 
 
 def _optimization(source: Source, low_memory: bool) -> Optimization:
-    """Layout changes copy convolution weights, which `low_memory` is to avoid; a fused graph is loaded as it is."""
-    if source.optimized:
-        return "none"
-    return "extended" if low_memory else "all"
+    """Resident slices take every optimisation, layouts included; `low_memory` avoids those that copy the weights."""
+    if not low_memory:
+        return "all"
+    return "none" if source.optimized else "extended"
 
 
 def _last_uses(source: Source) -> list[list[str]]:
