@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lamella.graph.model import Model
+from lamella.graph.pieces import read_pieces
 from lamella.graph.protobuf import encode_len
 from lamella.graph.references import Range, encode_external
 from lamella.graph.rewrite import rewrite_bytes
@@ -26,8 +27,8 @@ def loadable(model: Model, data: bytes) -> tuple[bytes, Path]:
     """`data`, a structure, with references that ONNX Runtime follows, and the folder that they start from.
 
     It refuses links that leave the folder, and in the Hugging Face cache every file is such a link: the folder is one
-    that truly holds all files. It does not read varints from elsewhere, and refuses the weights of bodies in a file
-    with several hard links: those are read and put back, at the cost of their memory.
+    that truly holds all files. It does not read varints or bytes in pieces from elsewhere, and refuses the weights of
+    bodies in a file with several hard links: those are read and put back, at the cost of their memory.
     """
     folder = Path(os.path.realpath(model.path.parent))
     moved = any(file.path != folder / file.location for file in model.files.values())
@@ -50,12 +51,14 @@ def loadable(model: Model, data: bytes) -> tuple[bytes, Path]:
 
 
 def _to_put_back(model: Model) -> set[Range]:
-    typed = {weight.range for weight in model.weights if weight.range is not None and weight.range.coding}
+    other = {weight.range for weight in model.weights if weight.range is not None and not weight.range.is_plain}
     inner = {weight.range for weight in model.inner_weights if weight.range is not None}
     linked = {place for place in inner if model.files[place.location].path.stat().st_nlink > 1}
-    return typed | linked
+    return other | linked
 
 
 def _read(model: Model, place: Range) -> bytes:
     with model.files[place.location].path.open("rb") as file:
+        if place.piece:
+            return b"".join(read_pieces(file.fileno(), place))
         return os.pread(file.fileno(), place.length, place.offset)

@@ -130,7 +130,7 @@ class _Reader:
         """One weight for a sparse initializer: named by its values, as large as values and indices."""
         values, indices = self._nodes.sparse(start, end)
         ranges = [part.range for part in (values, indices) if part.range is not None]
-        ranges.sort(key=lambda place: place.coding is None)  # what must be decoded says so for both
+        ranges.sort(key=lambda place: place.is_plain)  # what must be decoded says so for both
         place = ranges[0] if ranges else None
         nbytes = values.nbytes + indices.nbytes
         return Weight(values.name, values.datatype, values.shape, nbytes, place, sparse=True)

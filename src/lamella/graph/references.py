@@ -18,30 +18,40 @@ class Range:
         offset: First byte.
         length: Number of bytes.
         coding: The typed field whose varints these bytes are, or None where they are the elements themselves.
+        piece: Where not 0, the bytes are no single run: they come in pieces of this many bytes.
+        stride: From the start of one piece to the start of the next.
     """
 
     location: str
     offset: int
     length: int
     coding: str | None = None
+    piece: int = 0
+    stride: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a tensor's elements lie there as they are, in one run: only such a range reaches an engine."""
+        return self.coding is None and not self.piece
 
 
 def encode_external(place: Range) -> bytes:
     """The fields of a TensorProto that say where its payload lies.
 
-    `coding` adds an entry of Lamella's own; such tensors never reach ONNX Runtime.
+    `coding` and `piece` add entries of Lamella's own; such tensors never reach ONNX Runtime.
     """
     coding = b"" if place.coding is None else _entry(_CODING, place.coding)
+    pieces = b"" if not place.piece else _entry(_PIECE, str(place.piece)) + _entry(_STRIDE, str(place.stride))
     offset, length = _entry(_OFFSET, str(place.offset)), _entry(_LENGTH_KEY, str(place.length))
-    return _entry(_LOCATION, place.location) + offset + length + coding + _EXTERNAL
+    return _entry(_LOCATION, place.location) + offset + length + coding + pieces + _EXTERNAL
 
 
 def _entry(key: bytes, value: str) -> bytes:
     return encode_len(Tensor.EXTERNAL_DATA, key + encode_len(Entry.VALUE, value))
 
 
-_LOCATION, _OFFSET, _LENGTH_KEY, _CODING = (
-    encode_len(Entry.KEY, key) for key in ("location", "offset", "length", "coding")
+_LOCATION, _OFFSET, _LENGTH_KEY, _CODING, _PIECE, _STRIDE = (
+    encode_len(Entry.KEY, key) for key in ("location", "offset", "length", "coding", "piece", "stride")
 )
 _EXTERNAL = encode_int(Tensor.DATA_LOCATION, 1)
 _LENGTH = rb"[\x80-\xff]{0,4}[\x00-\x7f]"
@@ -49,7 +59,9 @@ _FIELDS = (
     rb"\x6a%(n)s\x0a\x08location\x12%(n)s(?P<location>[^\x00-\x1f]+?)"
     rb"\x6a%(n)s\x0a\x06offset\x12%(n)s(?P<offset>\d{1,19})"
     rb"\x6a%(n)s\x0a\x06length\x12%(n)s(?P<length>\d{1,19})"
-    rb"(?:\x6a%(n)s\x0a\x06coding\x12%(n)s(?P<coding>\w+))?\x70\x01" % {b"n": _LENGTH}
+    rb"(?:\x6a%(n)s\x0a\x06coding\x12%(n)s(?P<coding>\w+))?"
+    rb"(?:\x6a%(n)s\x0a\x05piece\x12%(n)s(?P<piece>\d{1,19})"
+    rb"\x6a%(n)s\x0a\x06stride\x12%(n)s(?P<stride>\d{1,19}))?\x70\x01" % {b"n": _LENGTH}
 )
 _REFERENCE = re.compile(_FIELDS, re.DOTALL)
 _TENSOR = re.compile(
@@ -68,8 +80,9 @@ def find_references(data: bytes) -> list[Range]:
 
 
 def _range(found: re.Match[bytes]) -> Range:
-    location, offset, length, coding = found.group("location", "offset", "length", "coding")
-    return Range(location.decode(errors="replace"), int(offset), int(length), coding.decode() if coding else None)
+    location, coding = found["location"].decode(errors="replace"), found["coding"]
+    offset, length, piece, stride = (int(found[key] or 0) for key in ("offset", "length", "piece", "stride"))
+    return Range(location, offset, length, coding.decode() if coding else None, piece, stride)
 
 
 def read_plain_reference(tensor: bytes) -> tuple[str, int, list[int], Range] | None:

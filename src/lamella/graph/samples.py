@@ -28,9 +28,11 @@ _OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
 _MOST_ELEMENTS = 1 << 27  # 1 GiB while they are made
 
 
-def assumed_dims(inputs: Sequence[TensorSpec], *, sequence: int = SEQUENCE) -> dict[str, int]:
-    """A size for every named dimension of the inputs."""
-    dims: dict[str, int] = {}
+def assumed_dims(
+    inputs: Sequence[TensorSpec], *, sequence: int = SEQUENCE, given: Mapping[str, int] | None = None
+) -> dict[str, int]:
+    """A size for every named dimension of the inputs: the one in `given`, else an assumed one."""
+    dims = dict(given or {})
     for spec in inputs:
         for axis, dim in enumerate(spec.shape or ()):
             if isinstance(dim, str):
@@ -71,7 +73,12 @@ def _evaluate(node: ast.expr, dims: Mapping[str, int]) -> int:
 
 
 def sample_inputs(
-    inputs: Sequence[TensorSpec], *, bounds: Mapping[str, int], seed: int = 0, sequence: int = SEQUENCE
+    inputs: Sequence[TensorSpec],
+    *,
+    bounds: Mapping[str, int],
+    seed: int = 0,
+    sequence: int = SEQUENCE,
+    given: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
     """Random tensors for `inputs`: normal floats, indices below their bound, ones for other integers.
 
@@ -80,12 +87,13 @@ def sample_inputs(
         bounds: For inputs that index a table, its length (`index_bounds`).
         seed: Of the random generator; the same seed gives the same tensors.
         sequence: Size of symbolic dimensions that are neither a batch nor the side of an image.
+        given: Sizes of symbolic dimensions, by name; the others are assumed.
 
     Raises:
         InputError: An input is no tensor, or has a type or rank that cannot be made up.
     """
     generator = np.random.default_rng(seed)
-    dims = assumed_dims(inputs, sequence=sequence)
+    dims = assumed_dims(inputs, sequence=sequence, given=given)
     made: dict[str, Array] = {}
     for spec in inputs:
         shape = tuple(_size(spec, axis, dims, sequence) for axis in range(len(spec.shape or ())))

@@ -72,7 +72,7 @@ class Node:
 class Attribute:
     """AttributeProto."""
 
-    NAME, T, G, TENSORS, GRAPHS = 1, 5, 6, 10, 11
+    NAME, INT, T, G, INTS, TENSORS, GRAPHS, TYPE = 1, 3, 5, 6, 8, 10, 11, 20
 
 
 class Function:

@@ -34,4 +34,5 @@ def weight_of(tensor: StoredTensor) -> Weight:
 
 def reference_of(entries: dict[str, str]) -> Range:
     """The range that external data entries in a structure name; they were checked when the model was scanned."""
-    return Range(entries["location"], int(entries["offset"]), int(entries["length"]), entries.get("coding"))
+    offset, length, piece, stride = (int(entries.get(key, "0")) for key in ("offset", "length", "piece", "stride"))
+    return Range(entries["location"], offset, length, entries.get("coding"), piece, stride)

@@ -61,7 +61,7 @@ def balanced(cuts: Cuts, count: int) -> Partition:
             hint=f"ask for at most `--slices {len(legal) + 1}`",
         )
     if len(legal) + 1 == count:
-        return _partition(cuts, legal)
+        return partition_of(cuts, legal)
     useful = _useful(cuts, legal)
     units = units_of(cuts, useful if len(useful) + 1 >= count else legal)
     largest = _smallest_limit(units, count)
@@ -70,7 +70,7 @@ def balanced(cuts: Cuts, count: int) -> Partition:
     for share in _LEAST_SHARES:
         chosen = _smallest_crossing(units, count, limit, int(largest * share))
         if chosen is not None:
-            return _partition(cuts, chosen)
+            return partition_of(cuts, chosen)
     raise AssertionError("a partition under the limit exists, since the limit was found by making one")
 
 
@@ -85,7 +85,7 @@ def under_memory(cuts: Cuts, limit_bytes: int) -> Partition:
         raise _too_large(cuts, units, limit_bytes)
     chosen = _smallest_crossing(units, _fewest(units, limit_bytes), limit_bytes, 0)
     assert chosen is not None
-    return _partition(cuts, chosen)
+    return partition_of(cuts, chosen)
 
 
 def _useful(cuts: Cuts, legal: Sequence[int]) -> list[int]:
@@ -101,7 +101,8 @@ def _useful(cuts: Cuts, legal: Sequence[int]) -> list[int]:
     return useful
 
 
-def _partition(cuts: Cuts, positions: Sequence[int]) -> Partition:
+def partition_of(cuts: Cuts, positions: Sequence[int]) -> Partition:
+    """The partition that these positions make."""
     edges = (0, *positions, len(cuts.order))
     largest = max(sum(cuts.needs(a, b)) for a, b in pairwise(edges))
     return Partition(cuts, tuple(positions), largest)

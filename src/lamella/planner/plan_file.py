@@ -10,6 +10,8 @@ from pathlib import Path
 from lamella.errors import PlanError
 from lamella.graph.inference import infer_values
 from lamella.graph.reader import load
+from lamella.graph.splits import Split
+from lamella.graph.splitting import split
 from lamella.planner.flow import Flow, flow_of
 from lamella.planner.plan import SCHEMA, Plan, Slice, structure_sha256
 
@@ -21,7 +23,7 @@ _MOST_BYTES = 64 << 20
 
 def write_plan(planned: Plan, path: str | Path) -> None:
     """Write `plan.json`, which names the model relative to itself; the same plan always gives the same bytes."""
-    source = planned.model.path
+    source = planned.whole.path
     model = os.path.relpath(Path(os.path.realpath(source.parent), source.name), os.path.realpath(Path(path).parent))
     Path(path).write_text(json.dumps({**planned.to_json(), "model": model}, indent=1) + "\n")
 
@@ -44,8 +46,10 @@ def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Pla
         model = load(folder / str(content["model"]))
         if content["structure_sha256"] != structure_sha256(model):
             raise PlanError(f"`{model.path}` has changed since `{path}` was made", hint="plan the model again")
-        slices = tuple(_slice_from(entry) for entry in content["slices"])
+        platform = _text_or_none(content.get("platform"))
+        slices = tuple(_slice_from(entry, assigned=platform is not None) for entry in content["slices"])
         crossing = tuple(_number(size) for size in _list(content["crossing_bytes"]))
+        splits = tuple(_split_from(entry) for entry in _list(content.get("splits", [])))
     except OSError as error:
         raise PlanError(f"`{path}` cannot be read: {error.strerror}", hint="check the path") from error
     except RecursionError as error:
@@ -53,8 +57,13 @@ def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Pla
     except (ValueError, KeyError, TypeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
         raise PlanError(f"`{path}` is no plan: {reason}", hint="make one with `lamella plan -o`") from error
-    _check_slices(flow_of(model), slices, str(path))
-    return Plan(model, slices, crossing, infer_values(model, custom_ops=custom_ops))
+    values = infer_values(model, custom_ops=custom_ops)
+    if not splits:
+        _check_slices(flow_of(model), slices, str(path))
+        return Plan(model, slices, crossing, values, platform=platform)
+    rewritten = split(model, splits, values)
+    _check_slices(flow_of(rewritten.model), slices, str(path))
+    return Plan(rewritten.model, slices, crossing, rewritten.values, splits, model, platform)
 
 
 def _check_slices(flow: Flow, slices: Sequence[Slice], path: str) -> None:
@@ -86,7 +95,7 @@ def _unfit(path: str, index: int, what: str) -> PlanError:
     return PlanError(f"slice {index} of `{path}` {what}", hint="plan the model again")
 
 
-def _slice_from(entry: dict[str, object]) -> Slice:
+def _slice_from(entry: dict[str, object], *, assigned: bool) -> Slice:
     return Slice(
         index=_number(entry["index"]),
         nodes=tuple(_number(index) for index in _list(entry["node_indices"])),
@@ -94,7 +103,30 @@ def _slice_from(entry: dict[str, object]) -> Slice:
         outputs=tuple(str(name) for name in _list(entry["outputs"])),
         weights_bytes=_number(entry["weights_bytes"]),
         activations_bytes=_number(entry["activations_bytes"]),
+        assigned_memory_mb=_number(entry["memory_mb"]) if assigned else None,
+        estimated_ms=_estimate(entry.get("estimated_ms")),
+        estimated_usd=_estimate(entry.get("estimated_usd")),
     )
+
+
+def _estimate(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise TypeError(f"an estimate was expected, not {value!r}")
+    return float(value)
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"a name was expected, not {value!r}")
+    return value
+
+
+def _split_from(entry: object) -> Split:
+    if not isinstance(entry, dict) or not isinstance(entry["weight"], str):
+        raise TypeError(f"a split of a weight was expected, not {entry!r}")
+    return Split(_number(entry["node"]), entry["weight"], _number(entry["axis"]), _number(entry["parts"]))
 
 
 def _number(value: object) -> int:

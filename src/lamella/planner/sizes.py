@@ -15,14 +15,18 @@ from lamella.tensors import datatype
 _BYTES_PER_STRING = 32
 
 
-def value_sizes(model: Model, *, custom_ops: Sequence[str | Path] = ()) -> tuple[dict[str, int], dict[str, Value]]:
+def value_sizes(
+    model: Model, *, custom_ops: Sequence[str | Path] = (), dims: Mapping[str, int] | None = None
+) -> tuple[dict[str, int], dict[str, Value]]:
     """Size in bytes of every tensor value, and the type of every value, by name.
+
+    `dims` are sizes of symbolic dimensions; those that it does not name are assumed.
 
     Values that are no tensors have no size. Where inference does not know a shape, the model is run once on made-up
     inputs, by reference and without optimisation; what even that does not tell counts as empty.
     """
     values = infer_values(model, custom_ops=custom_ops)
-    dims = assumed_dims([value.spec for value in model.graph.required_inputs])
+    dims = assumed_dims([value.spec for value in model.graph.required_inputs], given=dims)
     used = {name for node in model.graph.nodes for name in node.uses}
     sizes: dict[str, int] = {}
     unknown: list[str] = []
@@ -35,7 +39,7 @@ def value_sizes(model: Model, *, custom_ops: Sequence[str | Path] = ()) -> tuple
     made = {name for node in model.graph.nodes for name in node.outputs}
     unknown = [name for name in unknown if name in made and name in used]  # what only the caller gets crosses no cut
     if unknown:
-        sizes.update(_measured(model, [values[name] for name in unknown], custom_ops))
+        sizes.update(_measured(model, [values[name] for name in unknown], custom_ops, dims))
     return sizes, values
 
 
@@ -51,7 +55,9 @@ def _size(value: Value, dims: Mapping[str, int]) -> int | None:
     return kind.size_bytes(elements) if kind.bits else elements * _BYTES_PER_STRING
 
 
-def _measured(model: Model, values: Sequence[Value], custom_ops: Sequence[str | Path]) -> dict[str, int]:
+def _measured(
+    model: Model, values: Sequence[Value], custom_ops: Sequence[str | Path], dims: Mapping[str, int]
+) -> dict[str, int]:
     """Sizes read off one run, in which `values` are further outputs; empty where the model does not run."""
     from lamella.engines.base import EngineOptions
     from lamella.engines.onnxruntime import OnnxRuntimeEngine
@@ -65,7 +71,7 @@ def _measured(model: Model, values: Sequence[Value], custom_ops: Sequence[str | 
     engine = OnnxRuntimeEngine()
     try:
         session = engine.load(data, options, folder=folder)
-        items = session.infer(sample_inputs(inputs, bounds=index_bounds(model)))
+        items = session.infer(sample_inputs(inputs, bounds=index_bounds(model), given=dims))
         return {value.name: engine.to_array(items[value.name]).nbytes for value in values}
     except LamellaError:
         return {}

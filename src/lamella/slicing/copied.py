@@ -18,8 +18,7 @@ from lamella.graph.stored import StoredTensor
 from lamella.runtime.cpu import thread_count
 from lamella.slicing.copying import copy_range
 from lamella.slicing.placement import Placement
-from lamella.slicing.varints import write_decoded
-from lamella.slicing.weights import PAGE_BYTES, aligned, merged, opened, references
+from lamella.slicing.weights import PAGE_BYTES, aligned, merged, opened, references, write_run
 
 
 @dataclass
@@ -44,17 +43,17 @@ class CopiedWeights:
         if not found:
             return data, []
         path = self.directory / f"slice_{index:03d}.data"
-        blocks = merged([old for old in found if old.coding is None])
+        blocks = merged([old for old in found if old.is_plain])
         starts, end = _layout(blocks)
-        moved = {old: _moved(old, blocks, starts, path.name) for old in found if old.coding is None}
-        moved |= self._decode([(old, tensors[old]) for old in found if old.coding is not None], path, end)
+        moved = {old: _moved(old, blocks, starts, path.name) for old in found if old.is_plain}
+        moved |= self._decode([(old, tensors[old]) for old in found if not old.is_plain], path, end)
         self._copies.append(self._pool.submit(self._copy, blocks, starts, path))
         self._files.append(Placement(path, "copy"))
         data, found = references(data, lambda _, old: moved[old])
         return data, merged(found)
 
     def _decode(self, coded: list[tuple[Range, StoredTensor]], path: Path, end: int) -> dict[Range, Range]:
-        """Write weights from typed fields behind the blocks."""
+        """Write weights from typed fields, and parts that lie in pieces, behind the blocks."""
         moved: dict[Range, Range] = {}
         with path.open("wb") as target:
             target.truncate(end)
@@ -62,7 +61,7 @@ class CopiedWeights:
                 if old not in moved:
                     offset = aligned(target)
                     with opened(self.model.files[old.location]) as source:
-                        write_decoded(source.fileno(), old, tensor, target)
+                        write_run(source.fileno(), old, tensor, target)
                     moved[old] = Range(path.name, offset, tensor.nbytes)
         return moved
 

@@ -15,7 +15,7 @@ from lamella.graph.model import Model
 from lamella.workflow.manifest import FILE_NAME, Manifest
 
 DECODED_NAME = "typed_weights.data"
-"""File of the weights that were stored in typed fields, or that ONNX Runtime takes from no hard link."""
+"""File of the weights stored in typed fields, or in pieces, and of those that ONNX Runtime takes from no hard link."""
 
 _OWN = re.compile(rf"slice_\d{{3,}}\.(onnx|data)|{re.escape(DECODED_NAME)}|.+\.optimized\.(onnx|data)")
 _STAGING = ".slicing-"

@@ -10,6 +10,7 @@ from typing import BinaryIO, Literal, Protocol
 
 from lamella.graph.files import DataFile
 from lamella.graph.model import Model
+from lamella.graph.pieces import read_pieces
 from lamella.graph.references import Range, encode_external, find_references
 from lamella.graph.rewrite import rewrite_bytes
 from lamella.graph.schema import Kind
@@ -22,6 +23,9 @@ from lamella.slicing.varints import write_decoded
 
 PAGE_BYTES = 4096
 """What the kernel copies, maps and shares whole."""
+
+_DECODED = "typed fields are decoded, and constants of bodies copied, once"
+_COLUMNS = "columns of a weight that is split are put together, once"
 
 
 class Weights(Protocol):
@@ -55,7 +59,8 @@ def references(data: bytes, replace: Callable[[StoredTensor, Range], Range]) -> 
 class ReferencedWeights:
     """Slices refer to the model's own files, which a hard link brings into the directory.
 
-    Typed fields are decoded, and the constants of bodies copied, since ONNX Runtime refuses hard links for these.
+    Typed fields are decoded, and the constants of bodies copied, since ONNX Runtime refuses hard links for these. Parts
+    of weights are copied where they are no single run of bytes.
     """
 
     model: Model
@@ -82,10 +87,10 @@ class ReferencedWeights:
     def _is_plain(self, used: Range) -> bool:
         file = self.model.files.get(used.location)
         inside = file is not None and used.offset + used.length <= file.size
-        return inside and used.coding is None and used not in self._inner
+        return inside and used.is_plain and used not in self._inner
 
     def _final(self, tensor: StoredTensor, old: Range) -> Range:
-        return self._copied(tensor, old) if old.coding is not None or old in self._inner else old
+        return self._copied(tensor, old) if not old.is_plain or old in self._inner else old
 
     def _place(self, used: Range) -> None:
         if used.location in self._placed:
@@ -102,13 +107,13 @@ class ReferencedWeights:
             mode: Literal["r+b", "wb"] = "r+b" if self._own else "wb"
             with opened(self.model.files[old.location]) as source, path.open(mode) as target:
                 offset = aligned(target)
-                if old.coding is not None:
-                    write_decoded(source.fileno(), old, tensor, target)
-                else:
+                if old.is_plain:
                     copy_range(source.fileno(), target.fileno(), old.offset, offset, old.length)
+                else:
+                    write_run(source.fileno(), old, tensor, target)
             self._own[old] = Range(path.name, offset, tensor.nbytes)
-            reason = "typed fields are decoded, and constants of bodies copied, once"
-            self._placed[path.name] = Placement(path, "copy", reason)
+            reasons = {_COLUMNS if place_.piece else _DECODED for place_ in self._own}
+            self._placed[path.name] = Placement(path, "copy", "; ".join(sorted(reasons)))
         return self._own[old]
 
     def files(self) -> list[Placement]:
@@ -122,6 +127,18 @@ def aligned(target: BinaryIO) -> int:
     offset = -(-end // PAGE_BYTES) * PAGE_BYTES
     target.truncate(offset)
     return target.seek(offset)
+
+
+def write_run(source: int, place: Range, tensor: StoredTensor, target: BinaryIO) -> None:
+    """Append to `target`, in one run and decoded, the elements that lie otherwise at `place` of the file `source`.
+
+    Raises:
+        MalformedModelError: They are not what the tensor claims.
+    """
+    if place.coding is not None:
+        write_decoded(source, place, tensor, target)
+    else:
+        target.writelines(read_pieces(source, place))
 
 
 def opened(file: DataFile) -> BinaryIO:

@@ -87,7 +87,7 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
     """
     directory = Path(directory)
     planned = _planned(source, slices, max_memory_bytes, custom_ops, optimize_first=optimize_first)
-    original, output = planned.model, OutputDirectory(directory, planned.model)
+    original, output = planned.whole, OutputDirectory(directory, planned.whole)
     started = perf_counter()
     with ExitStack() as cleanup:
         if optimize_first:
@@ -100,7 +100,7 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
             cleanup.pop_all()  # the slices refer to the optimised model
         if not verify:
             return sliced
-        verification = verify_slices(planned.model, directory, inputs=inputs, custom_ops=custom_ops)
+        verification = verify_slices(planned.whole, directory, inputs=inputs, custom_ops=custom_ops)
         if optimize_first:  # the comparison that counts for the user is with the model that was given
             verification = verify_slices(original, directory, inputs=inputs, custom_ops=custom_ops)
     files = tuple(replace(entry, sha256=sha256_of(directory / entry.file)) for entry in manifest.files)
@@ -205,12 +205,12 @@ def _manifest(
     used_domains = {op[0] for node in graph.nodes for op in (node.op, *node.calls) if op not in model.functions}
     return Manifest(
         model=model.path.name,
-        structure_sha256=structure_sha256(model),
+        structure_sha256=structure_sha256(planned.whole),
         optimized=optimized,
         inputs=tuple(value.spec for value in graph.required_inputs),
         optional_inputs=tuple(value.spec for value in model.optional_inputs),
         outputs=tuple(value.spec for value in graph.outputs),
-        index_bounds=index_bounds(model),
+        index_bounds=index_bounds(planned.whole),
         slices=entries,
         crossing_bytes=planned.crossing_bytes,
         files=files,
