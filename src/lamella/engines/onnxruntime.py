@@ -110,6 +110,13 @@ class OnnxRuntimeSession:
             del session  # the traceback of a failure would keep it, and its memory
         return dict(zip(self._names, values, strict=True))
 
+    def end_profiling(self) -> Path:
+        """Stop timing; return the file with the times of a session from `load_profiled`, which is released."""
+        session, self._session = self._session, None
+        if session is None:
+            raise EngineError("this session is closed", hint="load the model again")
+        return Path(session.end_profiling())
+
     def close(self) -> None:
         """Release the session and its memory."""
         self._session = None
@@ -234,3 +241,21 @@ def save_optimized(model: Path, path: Path, *, data_name: str, options: EngineOp
     configured.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
     with _errors(f"ONNX Runtime {ort.__version__} cannot optimise {model}", _LOAD_HINT):
         ort.InferenceSession(str(model), configured, providers=["CPUExecutionProvider"])
+
+
+def load_profiled(model: bytes, options: EngineOptions, *, folder: Path, scratch: Path) -> OnnxRuntimeSession:
+    """Load a model so that every operator of each run is timed, and write the graph that runs to `scratch/graph.onnx`.
+
+    The times come as Chrome's trace events in a file in `scratch` (`OnnxRuntimeSession.end_profiling`). What the
+    optimisation makes of the weights is written with the graph; weights that stay as they are remain where they lie.
+
+    Raises:
+        EngineError: ONNX Runtime refuses the model.
+    """
+    configured = session_options(options, folder=folder)
+    configured.enable_profiling = True
+    configured.profile_file_prefix = str(scratch / "times")
+    configured.optimized_model_filepath = str(scratch / "graph.onnx")
+    with _errors(f"ONNX Runtime {ort.__version__} cannot profile the model", _LOAD_HINT):
+        session = ort.InferenceSession(model, configured, providers=["CPUExecutionProvider"])
+    return OnnxRuntimeSession(session, options)

@@ -1,0 +1,456 @@
+"""Time against money: the chains of segments that no other beats in both.
+
+Arcs lead from one position to a later one; a chain leads from the first position to the last. The latency of a chain is
+found by `finish = max(finish before, ready) + ms`, arc by arc, its cost by adding. Labels are the (finish, cost) pairs
+with which a position can be reached; those that another of the same position beats in both are dropped (Hansen,
+"Bicriterion path problems", 1980).
+
+What is wanted is given as corners: a chain counts only if it is as fast and as cheap as one of them. For any weights
+`(a, b)` of latency and cost, `a * finish + b * cost` is then at most that of some corner. The least such sum from a
+position to the end is a shortest path, so what leads to no corner is recognised early: Lagrangian bounds for the
+constrained shortest path (Handler and Zang, "A dual algorithm for the constrained shortest path problem", 1980).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lamella.planner.cost import Numbers
+from lamella.planner.segments import ROUNDING, Floats, Functions, Integers, Relaxation, Rows, stacked
+
+Booleans = npt.NDArray[np.bool_]
+
+_LESS = 1 - 10 * ROUNDING  # a chain must be better by this to be worth a look: ties are many
+_GROUP = 64  # corners that are first tried as one
+_BLOCK = 32  # starts that are first excluded together
+_FEW = 8  # rows that are priced without asking for closer bounds
+
+ENDS = np.array([[1.0, 0.0], [0.0, 1.0]])
+"""Slopes that count latency alone, and cost alone."""
+
+
+Path = tuple[tuple[int, int, int], ...]
+"""Segments that follow each other: start and end, as indices of the positions, and parts of each."""
+
+
+@dataclass(frozen=True)
+class Arcs:
+    """Segments at one memory size each; arrays of one length.
+
+    Attributes:
+        start: Where each begins.
+        end: Where it ends; ascending.
+        ready: Milliseconds before which it cannot begin.
+        ms: Milliseconds that it takes then.
+        usd: What it costs.
+        memory: Memory of its function, in MB.
+        parts: Functions that run it side by side.
+    """
+
+    start: Integers
+    end: Integers
+    ready: Floats
+    ms: Floats
+    usd: Floats
+    memory: Floats
+    parts: Floats
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def take(self, index: Integers | Booleans) -> Arcs:
+        """Some of them."""
+        return Arcs(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+    def weights(self, slopes: Floats) -> Floats:
+        """Weighted latency and cost, `[slopes, arcs]`: at most what each adds to those of a chain."""
+        least_ms = self.ms + np.where(self.start == 0, self.ready, 0.0)
+        sums: Floats = slopes[:, :1] * least_ms + slopes[:, 1:] * self.usd
+        return sums
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The states of a search: positions, and how many arcs led there.
+
+    Attributes:
+        positions: How many positions.
+        slices: How many arcs a chain has; None: any number, which is not counted.
+    """
+
+    positions: int
+    slices: int | None
+
+    @property
+    def layers(self) -> int:
+        """Numbers of arcs that are told apart."""
+        return 1 if self.slices is None else self.slices + 1
+
+    @property
+    def before(self) -> slice:
+        """The layers that an arc leads from, in the order of `behind`."""
+        return slice(0, 1) if self.slices is None else slice(0, self.slices)
+
+    @property
+    def behind(self) -> slice:
+        """The layers that an arc leads to."""
+        return slice(0, 1) if self.slices is None else slice(1, self.slices + 1)
+
+
+class Corners:
+    """Limits of latency and cost, of which a chain must keep one pair.
+
+    Args:
+        points: `[corners, 2]`: milliseconds and USD; infinite where there is none. By latency, ascending.
+    """
+
+    def __init__(self, points: Floats) -> None:
+        self.points = points
+
+    def limits(self, slopes: Floats) -> Floats:
+        """The weighted sum of each corner, `[corners, slopes]`, and what rounding may add."""
+        used = np.where(slopes[None, :, :] > 0, slopes[None, :, :], np.nan) * self.points[:, None, :]
+        limits: Floats = np.nansum(used, axis=2) * (1 + ROUNDING)
+        return limits
+
+    def reached(self, bounds: Floats, slopes: Floats) -> Booleans:
+        """Which columns of `bounds`, `[slopes, n]`, are within every weighted sum of one corner."""
+        limits = self.limits(slopes)
+        inside: Booleans = np.all(bounds <= limits.max(axis=0)[:, None], axis=0)
+        if len(limits) == 1 or not inside.any():
+            return inside
+        found: Booleans = np.zeros_like(inside)
+        for first in range(0, len(limits), _GROUP):
+            group = limits[first : first + _GROUP]
+            left = np.flatnonzero(inside & ~found)
+            left = left[np.all(bounds[:, left] <= group.max(axis=0)[:, None], axis=0)]
+            for limit in group if len(left) else ():
+                found[left] |= np.all(bounds[:, left] <= limit[:, None], axis=0)
+        return found
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Arcs from the first position to the last, with what they take."""
+
+    latency_ms: float
+    cost_usd: float
+    arcs: tuple[int, ...]
+
+
+def suffixes(arcs: Arcs, grid: Grid, slopes: Floats) -> Floats:
+    """The least weighted sum from each state to the end: `[slopes, layers, positions]`."""
+    least = np.full((len(slopes), grid.layers, grid.positions), np.inf)
+    least[:, -1, -1] = 0
+    order, weights = np.argsort(arcs.start, kind="stable")[::-1], arcs.weights(slopes)
+    for position, index in _runs(arcs.start[order]):
+        group = order[index]
+        through = weights[:, None, group] + least[:, grid.behind, arcs.end[group]]
+        least[:, grid.before, position] = np.minimum(least[:, grid.before, position], through.min(axis=2))
+    return least
+
+
+def prefixes(arcs: Arcs, grid: Grid, slopes: Floats) -> Floats:
+    """The least weighted sum from the beginning to each state: `[slopes, layers, positions]`."""
+    least = np.full((len(slopes), grid.layers, grid.positions), np.inf)
+    least[:, 0, 0] = 0
+    weights = arcs.weights(slopes)
+    for position, index in _runs(arcs.end):
+        through = weights[:, None, index] + least[:, grid.before, arcs.start[index]]
+        least[:, grid.behind, position] = np.minimum(least[:, grid.behind, position], through.min(axis=2))
+    return least
+
+
+def promising(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> Arcs:
+    """The arcs that a chain within a corner may hold."""
+    ahead, back, weights = prefixes(arcs, grid, slopes), suffixes(arcs, grid, slopes), arcs.weights(slopes)
+    kept = np.zeros(len(arcs), np.bool_)
+    for before, behind in zip(range(grid.layers)[grid.before], range(grid.layers)[grid.behind], strict=True):
+        kept |= corners.reached(ahead[:, before, arcs.start] + weights + back[:, behind, arcs.end], slopes)
+    return arcs.take(kept)
+
+
+def frontier(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> list[Chain]:
+    """All chains within a corner that no other beats, the fastest first; of equal ones, one.
+
+    Args:
+        arcs: What chains are made of.
+        grid: The positions, and how many arcs a chain has.
+        corners: What is wanted.
+        slopes: `[n, 2]`: weights of latency and cost, with which to recognise early what is not. Latency alone and cost
+            alone should be among them.
+    """
+    back = suffixes(arcs, grid, slopes)
+    labels = _Labels(grid)
+    for position, index in _runs(arcs.end):
+        for before, behind in zip(range(grid.layers)[grid.before], range(grid.layers)[grid.behind], strict=True):
+            label, arc = labels.extended(arcs, index, before)
+            finish = np.maximum(labels.finish[label], arcs.ready[arc]) + arcs.ms[arc]
+            usd = labels.usd[label] + arcs.usd[arc]
+            sums = slopes[:, :1] * finish + slopes[:, 1:] * usd + back[:, behind, position][:, None]
+            kept = np.flatnonzero(corners.reached(sums, slopes))
+            kept = kept[undominated(finish[kept], usd[kept])]
+            labels.add(behind, position, finish[kept], usd[kept], label[kept], arc[kept])
+    return labels.chains()
+
+
+def undominated(latency: Floats, usd: Floats) -> Integers:
+    """Indices of the points that no other is as good as in both, by latency; of equal ones, one."""
+    order = np.lexsort((usd, latency))
+    ordered = usd[order]
+    cheapest = np.concatenate([[np.inf], np.minimum.accumulate(ordered)[:-1]]) if len(ordered) else ordered
+    return order[ordered < cheapest]
+
+
+def _runs(values: Integers) -> Iterator[tuple[int, slice]]:
+    """Runs of equal values: the value, and where they stand."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for first, behind in pairwise(edges):
+        if first < behind:
+            yield int(values[first]), slice(first, behind)
+
+
+class _Labels:
+    """All labels of a search, those of one state in a row."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._count = 1
+        self.finish, self.usd = np.zeros(1024), np.zeros(1024)
+        self._previous, self._arc = np.full(1024, -1, np.int64), np.full(1024, -1, np.int64)
+        self._first = np.zeros((grid.layers, grid.positions), np.int64)
+        self._size = np.zeros((grid.layers, grid.positions), np.int64)
+        self._size[0, 0] = 1
+
+    def extended(self, arcs: Arcs, index: slice, layer: int) -> tuple[Integers, Integers]:
+        """Every label with every one of the arcs that leads on from its state: indices of both."""
+        start = arcs.start[index]
+        sizes = self._size[layer, start]
+        arc = np.repeat(np.arange(index.start, index.stop), sizes)
+        within = np.arange(len(arc)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return np.repeat(self._first[layer, start], sizes) + within, arc
+
+    def add(self, layer: int, position: int, finish: Floats, usd: Floats, previous: Integers, arc: Integers) -> None:
+        """The labels of a state."""
+        first, self._count = self._count, self._count + len(finish)
+        self._first[layer, position], self._size[layer, position] = first, len(finish)
+        while self._count > len(self.finish):
+            self.finish, self.usd = np.resize(self.finish, 2 * len(self.finish)), np.resize(self.usd, 2 * len(self.usd))
+            self._previous = np.resize(self._previous, 2 * len(self._previous))
+            self._arc = np.resize(self._arc, 2 * len(self._arc))
+        room = slice(first, self._count)
+        self.finish[room], self.usd[room], self._previous[room], self._arc[room] = finish, usd, previous, arc
+
+    def chains(self) -> list[Chain]:
+        """Those that reach the end."""
+        first, size = int(self._first[-1, -1]), int(self._size[-1, -1])
+        return [
+            Chain(float(self.finish[label]), float(self.usd[label]), self._path(label))
+            for label in range(first, first + size)
+        ]
+
+    def _path(self, label: int) -> tuple[int, ...]:
+        path = []
+        while self._arc[label] >= 0:
+            path.append(int(self._arc[label]))
+            label = int(self._previous[label])
+        return tuple(reversed(path))
+
+
+def joined(arcs: Sequence[Arcs]) -> Arcs:
+    """All of them, by their end."""
+    names = list(Arcs.__dataclass_fields__)
+    merged = Arcs(*(np.concatenate([getattr(some, name) for some in arcs]) for name in names))
+    return merged.take(np.argsort(merged.end, kind="stable"))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Shortest paths by weighted sums of latency and cost, both as `Relaxation` bounds them.
+
+    Attributes:
+        slopes: `[n, 2]`: weights of latency and cost.
+        least: The least sums from the beginning to each state, `[n, layers, positions]`.
+        start: Where the last segment of that path begins, `[n, layers, positions]`.
+        parts: Functions that run it side by side.
+    """
+
+    slopes: Floats
+    least: Floats
+    start: Integers
+    parts: Integers
+
+    @property
+    def totals(self) -> Floats:
+        """The least sums of whole chains."""
+        return self.least[:, -1, -1]
+
+    def path(self, slope: int) -> Path:
+        """The segments of the best chain for a slope."""
+        layer, end, found = self.least.shape[1] - 1, self.least.shape[2] - 1, []
+        while end > 0:
+            start, parts = int(self.start[slope, layer, end]), int(self.parts[slope, layer, end])
+            found.append((start, end, parts))
+            layer, end = max(0, layer - 1), start
+        return tuple(reversed(found))
+
+
+def swept(functions: Functions, grid: Grid, slopes: Floats) -> Sweep:
+    """Shortest paths for several slopes: O(slopes) for each segment."""
+    shape = (len(slopes), grid.layers, grid.positions)
+    least, start, parts = np.full(shape, np.inf), np.zeros(shape, np.int64), np.ones(shape, np.int64)
+    least[:, 0, 0] = 0
+    for rows, bounds in _bounded(functions, slopes):
+        end = int(rows.end[0])
+        sums = least[:, grid.before][:, :, rows.start] + bounds[:, None, :]
+        best = sums.argmin(axis=2)
+        least[:, grid.behind, end] = np.take_along_axis(sums, best[:, :, None], 2)[:, :, 0]
+        start[:, grid.behind, end], parts[:, grid.behind, end] = rows.start[best], rows.parts[best]
+    return Sweep(slopes, least, start, parts)
+
+
+def collected(functions: Functions, grid: Grid, corners: Corners, sweep: Sweep) -> Arcs:
+    """All arcs that a chain within a corner may hold."""
+    missing = np.where(np.isfinite(sweep.least), sweep.least, 0)
+    rest = np.where(np.isfinite(sweep.least), sweep.totals[:, None, None] - missing, 0)
+    layers = list(zip(range(grid.layers)[grid.before], range(grid.layers)[grid.behind], strict=True))
+    found = []
+    for rows, bounds in _bounded(functions, sweep.slopes):
+        kept = np.zeros(len(rows), np.bool_)
+        for before, behind in layers:
+            through = sweep.least[:, before, rows.start] + bounds + rest[:, behind, rows.end]
+            kept |= corners.reached(through, sweep.slopes)
+        if kept.any():
+            arcs = priced_arcs(functions, rows.take(kept))
+            inside = np.zeros(len(arcs), np.bool_)
+            for before, behind in layers:
+                through = sweep.least[:, before, arcs.start] + arcs.weights(sweep.slopes) + rest[:, behind, arcs.end]
+                inside |= corners.reached(through, sweep.slopes)
+            found.append(arcs.take(inside))
+    return joined(found) if found else Arcs(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 5)
+
+
+def arcs_of(functions: Functions, path: Path) -> Arcs:
+    """The segments of a path at all their sizes."""
+    start, end, parts = (np.array(column) for column in zip(*path, strict=True))
+    workflow = np.full(len(path), len(path) > 1 or bool(parts[0] > 1))
+    places, load_of = functions.segments.positions, functions.segments.load_of
+    load = stacked([load_of(places[first], places[last], count) for first, last, count in path])
+    return priced_arcs(functions, Rows(start, end, parts.astype(np.float64), workflow, load))
+
+
+def priced_arcs(functions: Functions, rows: Rows) -> Arcs:
+    """Rows at all their sizes, but those that a larger one is at most as expensive as."""
+    sizes = functions.sizes_of(functions.least_mb(rows.load))
+    priced = functions.priced(rows, sizes)
+    usd = np.where(priced.possible, priced.usd, np.inf)
+    behind = np.minimum.accumulate(usd[:, ::-1], axis=1)[:, ::-1]
+    kept = priced.possible.copy()
+    kept[:, :-1] &= usd[:, :-1] < behind[:, 1:]
+    row, size = np.nonzero(kept)
+    times = (priced.ready_ms[row, size], priced.ms[row, size])
+    return Arcs(rows.start[row], rows.end[row], *times, usd[row, size], sizes[row, size], rows.parts[row])
+
+
+def _bounded(functions: Functions, slopes: Floats) -> Iterator[tuple[Rows, Floats]]:
+    for rows in functions.rows():
+        least_mb = functions.least_mb(rows.load)
+        held = np.isfinite(least_mb)
+        if held.any():
+            held_rows = rows.take(held)
+            yield held_rows, Relaxation(functions, held_rows, least_mb[held]).bounds(slopes)
+
+
+class Criterion(Protocol):
+    """What a chain is judged by: `value = max(value before, floor) + added`, segment by segment."""
+
+    @property
+    def bounds(self) -> Sequence[Callable[[Rows], tuple[Numbers, Numbers]]]:
+        """At most `floor` and `added` of rows, closer each time; the first never falls where a load grows."""
+        ...
+
+    def exact(self, rows: Rows) -> tuple[Floats, Floats]:
+        """`floor` and `added` at the best size; infinite where none is possible."""
+        ...
+
+
+def shortest(functions: Functions, grid: Grid, criterion: Criterion) -> tuple[float, Path] | None:
+    """The chain of the least value, exact, and that value; None where there is no chain."""
+    table = _Table(grid)
+    for rows in functions.rows():
+        table.settle(rows, criterion)
+    value = float(table.least[-1, -1])
+    return (value, table.path()) if value < np.inf else None
+
+
+class _Table:
+    """The least value with which each state is reached, and how."""
+
+    def __init__(self, grid: Grid) -> None:
+        shape, self._grid = (grid.layers, grid.positions), grid
+        self.least, self._start = np.full(shape, np.inf), np.zeros(shape, np.int64)
+        self._parts = np.ones(shape, np.int64)
+        self.least[0, 0] = 0
+
+    def settle(self, rows: Rows, criterion: Criterion) -> None:
+        """Find the best of the rows that lead to one position; those that bounds exclude are not priced."""
+        end = int(rows.end[0])
+        reached = self.least[self._grid.behind, end][:, None]
+        before = self.least[self._grid.before, rows.places]
+        recent = self._start[self._grid.behind, end - 1] - rows.start[0]  # what was best for the last position
+        self._improve(rows, before, np.unique(recent[(recent >= 0) & (recent < len(rows))]), criterion)
+        left = _in_blocks(rows, before, reached, criterion)
+        values = np.zeros((len(before), len(left)))
+        for bound in criterion.bounds:
+            floor, added = bound(rows.take(left))
+            values = np.maximum(before[:, left], floor) + added
+            kept = np.flatnonzero((values < reached * _LESS).any(axis=0))
+            left, values = left[kept], values[:, kept]
+            if len(left) <= _FEW:
+                break
+        order = np.argsort((values - np.where(np.isfinite(reached), reached, 0)).min(axis=0))
+        left, values, size = left[order], values[:, order], _FEW
+        while len(left):
+            self._improve(rows, before, left[:size], criterion)
+            kept = size + np.flatnonzero((values[:, size:] < reached * _LESS).any(axis=0))
+            left, values, size = left[kept], values[:, kept], 4 * size
+
+    def _improve(self, rows: Rows, before: Floats, index: Integers, criterion: Criterion) -> None:
+        if not len(index):
+            return
+        some, end = rows.take(index), int(rows.end[0])
+        floor, added = criterion.exact(some)
+        values = np.maximum(before[:, index], floor) + added
+        best = values.argmin(axis=1)
+        values = values[np.arange(len(best)), best]
+        layers = np.arange(self._grid.layers)[self._grid.behind]
+        better = values < self.least[layers, end]
+        layers, best = layers[better], best[better]
+        self.least[layers, end] = values[better]
+        self._start[layers, end], self._parts[layers, end] = some.start[best], some.parts[best]
+
+    def path(self) -> Path:
+        """The segments of the best chain."""
+        layer, end, found = self._grid.layers - 1, self._grid.positions - 1, []
+        while end > 0:
+            start = int(self._start[layer, end])
+            found.append((start, end, int(self._parts[layer, end])))
+            layer, end = max(0, layer - 1), start
+        return tuple(reversed(found))
+
+
+def _in_blocks(rows: Rows, before: Floats, reached: Floats, criterion: Criterion) -> Integers:
+    """The rows in whose block of starts one could be better, by the bound of the least of what each asks for."""
+    if len(rows) <= 2 * _BLOCK:
+        return np.arange(len(rows))
+    first = np.arange(0, len(rows), _BLOCK)
+    floor, added = criterion.bounds[0](rows.least_of(first))
+    values = np.maximum(np.minimum.reduceat(before, first, axis=1), floor) + added
+    kept = first[(values < reached * _LESS).any(axis=0)]
+    index = (kept[:, None] + np.arange(_BLOCK)).ravel()
+    return index[index < len(rows)]
