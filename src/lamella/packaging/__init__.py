@@ -1,0 +1,1 @@
+"""What goes into a function, and whether a platform takes it."""

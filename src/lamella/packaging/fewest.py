@@ -1,0 +1,116 @@
+"""The fewest slices that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lamella.errors import PlanError
+from lamella.packaging.measuring import Figures
+from lamella.packaging.setting import Setting
+from lamella.packaging.subject import Subject
+from lamella.planner.cuts import Cuts, cuts_of
+from lamella.planner.order import candidate_orders
+from lamella.planner.plan import ENGINE_FLOOR_BYTES, plan
+from lamella.planner.units import units_of
+from lamella.platforms.base import MB
+
+Fits = Callable[[int, int], bool]
+"""Whether a slice with these bytes of weights and of activations fits a function."""
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How a model would fit.
+
+    Attributes:
+        count: The fewest slices of which each fits a function's memory and package; None where no number does.
+        max_memory_bytes: For `lamella slice --max-memory`: a bound under which every slice fits; it may make more.
+    """
+
+    count: int | None
+    max_memory_bytes: int
+
+
+def fewest_slices(setting: Setting, figures: Figures) -> Cutting:
+    """The fewest slices that fit.
+
+    Memory is that of the cost model, scaled to what a run of the whole took. Where a part that cannot be cut does not
+    fit, splitting its weight is tried.
+
+    Args:
+        setting: The function.
+        figures: What the whole takes.
+    """
+    subject = figures.subject
+    room = _package_room(setting, subject)
+    floor, weight, activation = _memory_factors(setting, figures)
+    most = setting.memory_mb * MB
+    bound = int(min(room, (most - floor) / max(weight, activation)))
+    max_memory_bytes = ENGINE_FLOOR_BYTES + bound
+    if _whole_fits(setting, figures, room):
+        return Cutting(1, max_memory_bytes)
+
+    def fits(weights: int, activations: int) -> bool:
+        return weights <= room and floor + weight * weights + activation * activations <= most
+
+    orders = (cuts_of(subject.flow, order, *subject.values) for order in candidate_orders(subject.flow))
+    counts = [count for cuts in orders if (count := fewest(cuts, fits)) is not None]
+    if counts:
+        return Cutting(max(2, min(counts)), max_memory_bytes)
+    return Cutting(_with_splits(subject, max_memory_bytes) if bound > 0 else None, max_memory_bytes)
+
+
+def fewest(cuts: Cuts, fits: Fits) -> int | None:
+    """The fewest slices of this order that all fit, or None: always taking as much as fits is best.
+
+    What a slice needs only grows with its nodes, so a slice that ends later never makes the rest worse off.
+    """
+    units = units_of(cuts, cuts.positions)
+    count = weights = peak = 0
+    seen: set[str] = set()
+    for own, shared, highest in zip(units.own, units.shared, units.peak, strict=True):
+        added = own + sum(size for name, size in shared if name not in seen)
+        alone = own + sum(size for _, size in shared)
+        if not fits(alone, highest):
+            return None
+        if count and fits(weights + added, max(peak, highest)):
+            weights, peak = weights + added, max(peak, highest)
+        else:
+            count, weights, peak = count + 1, alone, highest
+            seen.clear()
+        seen.update(name for name, _ in shared)
+    return max(1, count)
+
+
+def _whole_fits(setting: Setting, figures: Figures, room: float) -> bool:
+    in_memory = figures.error is None and figures.peak_bytes <= setting.memory_mb * MB
+    return in_memory and float(figures.load.weights_bytes) <= room
+
+
+def _package_room(setting: Setting, subject: Subject) -> float:
+    """Bytes that a package, or else an image, leaves for weights."""
+    limits = setting.limits
+    limit = limits.image_bytes if limits.package_unzipped_bytes is None else limits.package_unzipped_bytes
+    if limit is None:
+        return float("inf")
+    libraries = sum(library.stat().st_size for library in subject.custom_ops)
+    return limit - setting.closure.unzipped_bytes - libraries - len(subject.model.structure)
+
+
+def _memory_factors(setting: Setting, figures: Figures) -> tuple[float, float, float]:
+    """Resident bytes of an empty function, and for each byte of weights and of activations."""
+    speeds, load = setting.platform.speeds, figures.load
+    tensors = float(load.inline_bytes + load.object_in_bytes + load.object_out_bytes)
+    floor = speeds.floor_mb * MB
+    estimated = float(setting.cost_model.peak_bytes(load)) - floor
+    scale = (figures.peak_bytes - floor) / estimated if figures.measured and estimated > 0 else 1.0
+    scale = max(scale, 0.1)
+    return floor + tensors, scale * max(speeds.weights_factor, 0.1), scale * max(speeds.activations_factor, 0.1)
+
+
+def _with_splits(subject: Subject, max_memory_bytes: int) -> int | None:
+    try:
+        return len(plan(subject.model, max_memory_bytes=max_memory_bytes, custom_ops=subject.custom_ops).slices)
+    except PlanError:
+        return None

@@ -1,0 +1,117 @@
+"""The wheels of a function: fetched for its Python and processors, and measured."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from lamella.platforms.base import Architecture
+
+UNUSED = (
+    "onnxruntime/quantization/*",
+    "onnxruntime/tools/*",
+    "onnxruntime/transformers/*",
+    "*/tests/*",
+)
+"""What a function never imports: it stays out of the package. A test infers with these blocked."""
+
+_GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
+_MACHINES: dict[Architecture, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
+_TIME_LIMIT_S = 300
+
+
+class WheelsError(Exception):
+    """Wheels cannot be fetched or read. Never reaches a user: figures of other versions stand in."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One wheel, as it is unpacked into a package.
+
+    Attributes:
+        name: The distribution's name.
+        version: Its version.
+        unzipped_bytes: Its files.
+        zipped_bytes: The same, compressed as the wheel has them.
+        unused_bytes: Files that are left out (`UNUSED`).
+        heaviest: Folders or files that take the most, with their bytes, in descending order.
+    """
+
+    name: str
+    version: str
+    unzipped_bytes: int
+    zipped_bytes: int
+    unused_bytes: int
+    heaviest: tuple[tuple[str, int], ...]
+
+
+def fetch_wheels(requirements: Sequence[str], *, python: str, architecture: Architecture) -> list[Wheel]:
+    """Download wheels to a temporary folder with pip, and measure them.
+
+    Downloads some 40 MB unless pip has them cached. Takes nothing but what is required: no dependencies.
+
+    Args:
+        requirements: Exact ones, such as `numpy==2.4.6`.
+        python: Minor version, such as `3.13`.
+        architecture: Of the function.
+
+    Raises:
+        WheelsError: pip is missing or fails, for instance because there is no network or no such wheel.
+    """
+    tags = (f"{glibc}_{_MACHINES[architecture]}" for glibc in _GLIBC)
+    with tempfile.TemporaryDirectory(prefix="lamella-wheels-") as folder:
+        command = [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"),
+            *("--retries", "1", "--timeout", "10", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
+            *("--python-version", python, "--dest", folder),
+            *(argument for tag in tags for argument in ("--platform", tag)),
+            *requirements,
+        ]
+        _run(command)
+        return [measure_wheel(path) for path in sorted(Path(folder).glob("*.whl"))]
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIME_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise WheelsError(f"the wheels cannot be fetched: {error}") from error
+    if finished.returncode:
+        said = [line for line in finished.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (said or finished.stderr.splitlines() or ["pip gave no reason"])[-1]
+        raise WheelsError(f"the wheels cannot be fetched: {reason.removeprefix('ERROR: ')}")
+
+
+def measure_wheel(path: Path, *, shown: int = 5) -> Wheel:
+    """Add up a wheel's files from its central directory; nothing is unpacked.
+
+    Raises:
+        WheelsError: It is no wheel.
+    """
+    sizes: Counter[str] = Counter()
+    zipped = unused = 0
+    try:
+        with ZipFile(path) as archive:
+            for entry in archive.infolist():
+                if any(fnmatchcase(entry.filename, pattern) for pattern in UNUSED):
+                    unused += entry.file_size
+                else:
+                    sizes[_place(entry.filename)] += entry.file_size
+                    zipped += entry.compress_size
+    except (OSError, BadZipFile) as error:
+        raise WheelsError(f"`{path.name}` is no wheel: {error}") from error
+    name, version, *_ = path.name.split("-")
+    return Wheel(name, version, sizes.total(), zipped, unused, tuple(sizes.most_common(shown)))
+
+
+def _place(file: str) -> str:
+    """The folder under which a file is added up: a package's own, or that of a large library."""
+    parts = file.split("/")
+    return file if ".so" in parts[-1] else "/".join(parts[: min(2, len(parts) - 1)])
