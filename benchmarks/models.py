@@ -1,6 +1,6 @@
 """Make the models that the benchmarks run on: real architectures, random weights, always the same bytes.
 
-    python benchmarks/models.py                  # all of them, about 8.4 GB, in build/bench-models
+    python benchmarks/models.py                  # the large ones, 7.4 GB, in build/bench-models
     python benchmarks/models.py resnet50 vgg19   # these two
 
 A model that is already there is left alone. Beside each stands `NAME.json`: files with size and SHA-256, parameters,
@@ -53,16 +53,21 @@ class Recipe:
         external: Whether the weights stand in a data file beside the `.onnx` file.
         sequence: Tokens per input, for transformers.
         vocabulary: Token ids are drawn below this.
+        ids_only: Whether a transformer takes nothing but token ids.
     """
 
     build: Callable[[], Network]
     external: bool = False
     sequence: int = 0
     vocabulary: int = 0
+    ids_only: bool = False
 
 
 _BERT_BASE = Transformer(hidden=768, layers=12, heads=12, vocabulary=30522, positions=512)
 _BERT_LARGE = Transformer(hidden=1024, layers=24, heads=16, vocabulary=30522, positions=512)
+_MINILM = Transformer(hidden=384, layers=6, heads=12, vocabulary=30522, positions=512)
+_DISTILBERT = Transformer(hidden=768, layers=6, heads=12, vocabulary=30522, positions=512)
+_GPT2 = Transformer(hidden=768, layers=12, heads=12, vocabulary=50257, positions=1024)
 _DECODER_5GB = Transformer(hidden=2048, layers=24, heads=16, vocabulary=8192, positions=1024)
 
 
@@ -82,8 +87,17 @@ RECIPES: Mapping[str, Recipe] = {
         external=True,
         sequence=64,
         vocabulary=_DECODER_5GB.vocabulary,
+        ids_only=True,
     ),
+    "mobilenet-v1": Recipe(networks.mobilenet_v1),
+    "squeezenet": Recipe(networks.squeezenet),
+    "resnet18": Recipe(networks.resnet18),
+    "minilm": _bert("minilm", _MINILM),
+    "distilbert": _bert("distilbert", _DISTILBERT),
+    "gpt2": Recipe(lambda: networks.decoder("gpt2", _GPT2), sequence=64, vocabulary=_GPT2.vocabulary, ids_only=True),
 }
+
+LARGE = ("resnet50", "bert-base", "vgg19", "bert-large", "transformer-5gb")
 
 
 @dataclass(frozen=True)
@@ -170,7 +184,7 @@ def inputs(name: str) -> Inputs:
         return {"image": random.standard_normal((1, 3, 224, 224), dtype=np.float32)}
     shape = (1, recipe.sequence)
     ids = random.integers(0, recipe.vocabulary, shape, dtype=np.int64)
-    if recipe.external:
+    if recipe.ids_only:
         return {"input_ids": ids}
     return {"input_ids": ids, "attention_mask": np.ones(shape, np.int64), "token_type_ids": np.zeros(shape, np.int64)}
 
@@ -206,15 +220,17 @@ def _value_bytes(value: onnx.ValueInfoProto, symbols: Mapping[str, int]) -> int:
 
 
 def main() -> None:
-    """Make the models named on the command line, or all of them."""
+    """Make the models named on the command line, or the large ones."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(RECIPES)}; default: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(RECIPES)}; default: {', '.join(LARGE)}"
+    )
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the models (default: build/bench-models)")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.names) - set(RECIPES))
     if unknown:
         parser.error(f"no such model: {', '.join(unknown)}")
-    for name in arguments.names or RECIPES:
+    for name in arguments.names or LARGE:
         started = time.perf_counter()
         made = make(name, arguments.cache)
         seconds = time.perf_counter() - started

@@ -17,13 +17,78 @@ from onnx import TensorProto
 RESIDUAL_GAIN = 0.3
 
 
+def mobilenet_v1() -> Network:
+    """MobileNet-V1 (1.0, 224; Howard et al. 2017): 4.2 million parameters, 17 MB; depthwise convolutions."""
+    net = Network("mobilenet-v1")
+    x = net.input("image", TensorProto.FLOAT, ["batch", 3, 224, 224])
+    x, channels = _clipped(net, _conv(net, x, "stem", 3, 32, kernel=3, stride=2)), 32
+    widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+    for index, width in enumerate(widths):
+        stride = 2 if index in (1, 3, 5, 11) else 1
+        x = _conv(net, x, f"{index}.depthwise", channels, channels, kernel=3, stride=stride, group=channels)
+        x = _clipped(net, _conv(net, _clipped(net, x), f"{index}.pointwise", channels, width, kernel=1))
+        channels = width
+    x = net.node("Flatten", net.node("GlobalAveragePool", x), axis=1)
+    net.output(_gemm(net, x, "fc", channels, 1000), "logits", ["batch", 1000])
+    return net
+
+
+def _clipped(net: Network, x: str) -> str:
+    """ReLU6."""
+    return net.node("Clip", x, net.scalar(0.0), net.scalar(6.0))
+
+
+def squeezenet() -> Network:
+    """SqueezeNet 1.1: 1.2 million parameters, 5 MB; fire modules."""
+    net = Network("squeezenet")
+    x = net.input("image", TensorProto.FLOAT, ["batch", 3, 224, 224])
+    x, channels = net.node("Relu", _conv(net, x, "stem", 3, 64, kernel=3, stride=2)), 64
+    for index, squeezed in enumerate((16, 16, 32, 32, 48, 48, 64, 64)):
+        if index in (0, 2, 4):
+            x = net.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+        inner = net.node("Relu", _conv(net, x, f"fire{index}.squeeze", channels, squeezed, kernel=1))
+        wide = [
+            net.node("Relu", _conv(net, inner, f"fire{index}.expand{kernel}", squeezed, 4 * squeezed, kernel=kernel))
+            for kernel in (1, 3)
+        ]
+        x, channels = net.node("Concat", *wide, axis=1), 8 * squeezed
+    x = net.node("GlobalAveragePool", net.node("Relu", _conv(net, x, "classifier", channels, 1000, kernel=1)))
+    net.output(net.node("Flatten", x, axis=1), "logits", ["batch", 1000])
+    return net
+
+
+def resnet18() -> Network:
+    """ResNet-18: 11.7 million parameters, 47 MB."""
+    net = Network("resnet18")
+    x, channels = _resnet_stem(net), 64
+    for stage, width in enumerate((64, 128, 256, 512)):
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            x = _basic_block(net, x, f"layer{stage + 1}.{block}", channels, width, stride=stride)
+            channels = width
+    x = net.node("Flatten", net.node("GlobalAveragePool", x), axis=1)
+    net.output(_gemm(net, x, "fc", channels, 1000), "logits", ["batch", 1000])
+    return net
+
+
+def _resnet_stem(net: Network) -> str:
+    x = net.input("image", TensorProto.FLOAT, ["batch", 3, 224, 224])
+    x = net.node("Relu", _conv(net, x, "stem", 3, 64, kernel=7, stride=2))
+    return net.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+
+
+def _basic_block(net: Network, x: str, name: str, channels: int, width: int, *, stride: int) -> str:
+    y = net.node("Relu", _conv(net, x, f"{name}.conv1", channels, width, kernel=3, stride=stride))
+    y = _conv(net, y, f"{name}.conv2", width, width, kernel=3, gain=0.5)
+    if channels != width:
+        x = _conv(net, x, f"{name}.downsample", channels, width, kernel=1, stride=stride, gain=0.7)
+    return net.node("Relu", net.node("Add", y, x))
+
+
 def resnet50() -> Network:
     """ResNet-50 (v1.5): 25.5 million parameters, 102 MB."""
     net = Network("resnet50")
-    x = net.input("image", TensorProto.FLOAT, ["batch", 3, 224, 224])
-    x = net.node("Relu", _conv(net, x, "stem", 3, 64, kernel=7, stride=2))
-    x = net.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    channels = 64
+    x, channels = _resnet_stem(net), 64
     for stage, (blocks, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512))):
         for block in range(blocks):
             stride = 2 if stage and not block else 1
@@ -44,15 +109,24 @@ def _bottleneck(net: Network, x: str, name: str, channels: int, width: int, *, s
     return net.node("Relu", net.node("Add", y, x))
 
 
-def _conv(
-    net: Network, x: str, name: str, c_in: int, c_out: int, *, kernel: int, stride: int = 1, gain: float = 1.0
+def _conv(  # noqa: PLR0913 - the sizes of a convolution
+    net: Network,
+    x: str,
+    name: str,
+    c_in: int,
+    c_out: int,
+    *,
+    kernel: int,
+    stride: int = 1,
+    gain: float = 1.0,
+    group: int = 1,
 ) -> str:
     """A convolution scaled so that it keeps the variance of rectified activations (He et al. 2015)."""
-    scale = gain * math.sqrt(2 / (c_in * kernel * kernel))
-    weight = net.weight(f"{name}.weight", (c_out, c_in, kernel, kernel), scale=scale)
+    scale = gain * math.sqrt(2 * group / (c_in * kernel * kernel))
+    weight = net.weight(f"{name}.weight", (c_out, c_in // group, kernel, kernel), scale=scale)
     bias = net.weight(f"{name}.bias", (c_out,), scale=0.05)
     return net.node(
-        "Conv", x, weight, bias, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=1
+        "Conv", x, weight, bias, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=group
     )
 
 
@@ -178,3 +252,16 @@ def _linear(net: Network, x: str, name: str, c_in: int, c_out: int, *, gain: flo
 def _layer_norm(net: Network, x: str, name: str, size: Transformer) -> str:
     weight = net.weight(f"{name}.weight", (size.hidden,), mean=1.0)
     return net.node("LayerNormalization", x, weight, net.weight(f"{name}.bias", (size.hidden,)), axis=-1, epsilon=1e-12)
+
+
+def residual_chain(nodes: int, *, width: int) -> Network:
+    """At least `nodes` nodes: blocks of MatMul, Add, Relu and a skip around them, and a longer skip around every 16."""
+    net = Network(f"chain-{nodes}")
+    x = far = net.input("x", TensorProto.FLOAT, ["batch", width])
+    for index in range(-(-nodes * 16 // 65)):
+        y = net.node("Relu", _linear(net, x, f"{index}", width, width, gain=RESIDUAL_GAIN))
+        x = net.node("Add", y, x)
+        if index % 16 == 15:
+            x = far = net.node("Add", x, far)
+    net.output(x, "y", ["batch", width])
+    return net

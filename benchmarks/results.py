@@ -25,7 +25,7 @@ PACKAGES = ("lamella", "onnx", "onnxruntime", "onnx-ir", "numpy")
 DISTURBED_SHARE = 0.1  # others used more than this share of all processors: the run counts as disturbed
 DISTURBED_RUNS = 0.2  # more than this share of runs disturbed: no verdict
 
-Metric = Literal["seconds", "seconds_since_start", "peak_above_imports_bytes", "cgroup_peak_bytes"]
+Metric = Literal["seconds", "seconds_since_start", "peak_bytes", "peak_above_imports_bytes", "cgroup_peak_bytes"]
 
 
 class Group(TypedDict):
@@ -84,14 +84,13 @@ def evaluate(claim: Claim, group: Group) -> Finding:
     values, missing = _values(claim, group["samples"])
     worst = max if claim.at_least is None else min
     value = None if not values else statistics.median(values) if claim.to else worst(values)
-    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else []
     return {
         "group": group["name"],
         "model": group["model"],
         "slices": group["slices"],
         "claim": claim.text,
         "value": value,
-        "quartiles": [quartiles[0], quartiles[-1]] if quartiles else [],
+        "quartiles": _quartiles(values),
         "pairs": len(values),
         "unit": claim.unit,
         "target": _target(claim),
@@ -113,11 +112,51 @@ def _values(claim: Claim, samples: Sequence[Sample]) -> tuple[list[float], str]:
 
 def _disturbance(claim: Claim, samples: Sequence[Sample]) -> str:
     """Why a time on a busy machine gets no verdict; peak memory does not depend on what others do."""
-    runs = [s for s in samples if s["label"] in {claim.of, claim.to}]
-    disturbed = sum(s["others_share"] > DISTURBED_SHARE for s in runs)
-    if "seconds" not in claim.metric or disturbed <= DISTURBED_RUNS * len(runs):
+    if "seconds" not in claim.metric:
+        return ""
+    return disturbance([s for s in samples if s["label"] in {claim.of, claim.to}])
+
+
+def disturbance(runs: Sequence[Sample]) -> str:
+    """Why times of these runs get no verdict: too many of them on a busy machine; empty where they may."""
+    disturbed = sum(s.get("others_share", 0.0) > DISTURBED_SHARE for s in runs)
+    if disturbed <= DISTURBED_RUNS * len(runs):
         return ""
     return f"invalid: others used the machine in {disturbed} of {len(runs)} runs"
+
+
+def summarised(
+    text: str,
+    values: Sequence[float],
+    *,
+    group: str,
+    model: str,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    objection: str = "",
+) -> Finding:
+    """A finding on values that are no samples, such as the errors of estimates: their median and quartiles."""
+    claim = Claim(text, "seconds", text, at_most=at_most, at_least=at_least)
+    value = statistics.median(values) if values else None
+    return {
+        "group": group,
+        "model": model,
+        "slices": None,
+        "claim": text,
+        "value": value,
+        "quartiles": _quartiles(values),
+        "pairs": len(values),
+        "unit": "",
+        "target": _target(claim),
+        "verdict": _verdict(claim, value, objection or ("" if values else "not measured")),
+    }
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    if len(values) < 2:
+        return []
+    quartiles = statistics.quantiles(values, n=4, method="inclusive")
+    return [quartiles[0], quartiles[-1]]
 
 
 def _target(claim: Claim) -> str:

@@ -53,3 +53,19 @@ def print_findings(findings: Sequence[Finding]) -> None:
         print(f"{place}  {finding['claim']:58}{value:>12}  {quartiles:19}{finding['target']:9}{finding['verdict']}")
     judged = [finding for finding in findings if finding["target"]]
     print(f"\n{sum(finding['verdict'] == 'pass' for finding in judged)} of {len(judged)} targets met")
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the docs; the first column is text, the others are right-aligned."""
+    rule = [":--", *["--:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+BEGIN, END = "<!-- written by a benchmark: begin -->", "<!-- end -->"
+
+
+def between(page: str, body: str) -> str:
+    """A page of the docs with `body` between its markers, in place of what stood there."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{body}\n\n{END}{after}"
