@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("errors", "tensors", "wire", "engines", "runtime", "graph", "planner", "workflow", "slicing", "converters")
+PARTS = (
+    *("errors", "tensors", "wire", "engines", "runtime", "platforms", "graph", "planner", "workflow", "slicing"),
+    *("packaging", "converters"),
+)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:

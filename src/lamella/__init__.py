@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from lamella.converters import convert
     from lamella.errors import LamellaError
     from lamella.graph import load
+    from lamella.packaging.check import check
     from lamella.planner import plan
     from lamella.slicing import slice, verify
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
 
-__all__ = ["LamellaError", "Pipeline", "__version__", "convert", "load", "plan", "slice", "verify"]
+__all__ = ["LamellaError", "Pipeline", "__version__", "check", "convert", "load", "plan", "slice", "verify"]
 
 _HOMES = {
     "LamellaError": "lamella.errors",
     "Pipeline": "lamella.workflow",
+    "check": "lamella.packaging.check",
     "convert": "lamella.converters",
     "load": "lamella.graph",
     "plan": "lamella.planner",

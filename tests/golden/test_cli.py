@@ -37,6 +37,9 @@ MISTAKES = [
     ["plan", "mlp.onnx", "--max-memory", "10MB"],
     ["plan", "mlp.onnx", "--max-memory", "1GB", "--slices", "2"],
     ["plan", "mlp.onnx", "-o", "gone/plan.json"],
+    ["platforms", "aws-lamda"],
+    ["platforms", "aws-lambda", "--profile", "new"],
+    ["platforms", "gone.toml"],
     ["slice", "gone.json"],
     ["slice", "broken.json"],
     ["slice", "plan.json", "--slices", "3"],
@@ -79,7 +82,7 @@ def check(name: str, text: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("verb", ["", "inspect", "plan", "slice", "run", "verify", "convert"])
+@pytest.mark.parametrize("verb", ["", "inspect", "plan", "platforms", "slice", "run", "verify", "convert"])
 def test_help(verb: str) -> None:
     command = [sys.executable, "-m", "lamella", *([verb] if verb else []), "--help"]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LAMELLA_")}

@@ -12,10 +12,12 @@ from typer.main import get_group
 
 from lamella import __version__
 from lamella.cli import output
+from lamella.cli.check import check
 from lamella.cli.convert import convert
 from lamella.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, failure_of, unknown_verb
 from lamella.cli.inspect import inspect
 from lamella.cli.plan import plan
+from lamella.cli.platforms import platforms
 from lamella.cli.run import run
 from lamella.cli.slice import slice
 from lamella.cli.verify import verify
@@ -31,7 +33,9 @@ app = typer.Typer(
 
 for _verb, _panel in (
     (inspect, "Look at a model"),
+    (check, "Look at a model"),
     (plan, "Look at a model"),
+    (platforms, "Look at platforms"),
     (convert, "Make files"),
     (slice, "Make files"),
     (run, "Run slices"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from lamella.errors import UsageError
+
 CUTS = "Where to cut"
+PLATFORM = "Platform"
 INPUTS = "Inputs"
 ENGINE = "Engine"
 OUTPUT = "Output"
@@ -59,3 +62,101 @@ CustomOps = Annotated[
         help="A shared library with custom operators. Repeatable.",
     ),
 ]
+
+Platform = Annotated[
+    str | None,
+    typer.Option(
+        "--platform",
+        metavar="NAME|FILE.toml",
+        envvar="LAMELLA_PLATFORM",
+        rich_help_panel=PLATFORM,
+        help="Where it will run, such as `aws-lambda`; `lamella platforms` lists them.",
+    ),
+]
+
+PlatformProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--platform-profile",
+        metavar="NAME",
+        envvar="LAMELLA_PLATFORM_PROFILE",
+        rich_help_panel=PLATFORM,
+        help="A variant of the platform, such as `new-account`.",
+    ),
+]
+
+Architecture = Annotated[
+    Literal["x86_64", "arm64"] | None,
+    typer.Option(
+        "--architecture",
+        envvar="LAMELLA_ARCHITECTURE",
+        rich_help_panel=PLATFORM,
+        help="Of the functions; by default the platform's first.",
+    ),
+]
+
+Objective = Annotated[
+    Literal["latency", "cost", "memory"] | None,
+    typer.Option(
+        "--objective",
+        envvar="LAMELLA_OBJECTIVE",
+        rich_help_panel=CUTS,
+        help="What is to be least: the time of a request (the default), its price, or the largest function.",
+    ),
+]
+
+Slo = Annotated[
+    float | None,
+    typer.Option(
+        "--slo-ms",
+        metavar="MS",
+        envvar="LAMELLA_SLO_MS",
+        rich_help_panel=CUTS,
+        help="The longest that a request may take.",
+    ),
+]
+
+MaxCost = Annotated[
+    float | None,
+    typer.Option(
+        "--max-cost-usd",
+        metavar="USD",
+        envvar="LAMELLA_MAX_COST_USD",
+        rich_help_panel=CUTS,
+        help="The most that one request may cost.",
+    ),
+]
+
+Cold = Annotated[
+    Literal["sequential", "parallel"] | None,
+    typer.Option(
+        "--cold",
+        envvar="LAMELLA_COLD",
+        rich_help_panel=CUTS,
+        help="Plan for the request that finds no instances: started one after the other, or all with the request.",
+    ),
+]
+
+Dims = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim",
+        metavar="NAME=N",
+        rich_help_panel=INPUTS,
+        help="Size of a symbolic dimension, such as `sequence=128`; the others are assumed. Repeatable.",
+    ),
+]
+
+
+def check_needs_platform(platform: str | None, **flags: object) -> None:
+    """Refuse flags that were given and mean nothing without a platform.
+
+    Raises:
+        UsageError: There is one.
+    """
+    given = [name for name, value in flags.items() if value is not None]
+    if given and platform is None:
+        raise UsageError(
+            f"`--{given[0].replace('_', '-')}` means something on a platform only",
+            hint="add `--platform`; `lamella platforms` lists them",
+        )

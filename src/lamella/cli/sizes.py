@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -55,3 +56,18 @@ def parse_slices(text: str) -> int | Literal["max"]:
             f"`--slices` takes a number, not `{text}`", hint="write it like `4`, or `max` for every legal cut"
         )
     return int(text)
+
+
+def parse_dims(texts: Sequence[str]) -> dict[str, int]:
+    """Sizes of symbolic dimensions, given as `NAME=N`.
+
+    Raises:
+        UsageError: One is written otherwise.
+    """
+    dims: dict[str, int] = {}
+    for text in texts:
+        name, _, size = text.partition("=")
+        if not name or not re.fullmatch(r"[1-9]\d{0,8}", size, re.ASCII):
+            raise UsageError(f"`--dim` takes a name and a size, not `{text}`", hint="write it like `sequence=128`")
+        dims[name] = int(size)
+    return dims

@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lamella.cli import output
-from lamella.cli.options import CUTS, INPUTS, OUTPUT, CustomOps, Inputs, Json, MaxMemory, Slices
-from lamella.cli.sizes import parse_size, parse_slices
+from lamella.cli.options import (
+    CUTS,
+    INPUTS,
+    OUTPUT,
+    Architecture,
+    Cold,
+    CustomOps,
+    Dims,
+    Inputs,
+    Json,
+    MaxCost,
+    MaxMemory,
+    Objective,
+    Platform,
+    PlatformProfile,
+    Slices,
+    Slo,
+    check_needs_platform,
+)
+from lamella.cli.profiles import profile_beside
+from lamella.cli.sizes import parse_dims, parse_size, parse_slices
 from lamella.cli.views import placement_view, print_slices, slice_view, warn_of_copies, warn_of_second_names
+from lamella.errors import UsageError
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
@@ -26,6 +46,14 @@ def slice(
     *,
     slices: Slices = None,
     max_memory: MaxMemory = None,
+    platform: Platform = None,
+    platform_profile: PlatformProfile = None,
+    architecture: Architecture = None,
+    objective: Objective = None,
+    slo_ms: Slo = None,
+    max_cost_usd: MaxCost = None,
+    cold: Cold = None,
+    dim: Dims = None,
     optimize_first: Annotated[
         bool,
         typer.Option(
@@ -66,6 +94,23 @@ def slice(
     libraries = tuple(custom_ops or ())
     opened = _open(source, libraries)
     model = _model(opened)
+    goal = {"objective": objective, "slo_ms": slo_ms, "max_cost_usd": max_cost_usd, "cold": cold}
+    check_needs_platform(
+        platform, **goal, architecture=architecture, platform_profile=platform_profile, dim=dim or None
+    )
+    if platform is not None:
+        opened = _planned(
+            opened,
+            platform,
+            platform_profile,
+            slices=wanted,
+            max_memory_bytes=limit,
+            architecture=architecture,
+            dims=parse_dims(dim or []),
+            custom_ops=libraries,
+            **goal,
+        )
+        wanted = limit = None
     directory = directory or Path(f"{model.path.stem}.slices")
     with output.status(f"slicing {model.path}"):
         sliced = write_slices(
@@ -94,6 +139,18 @@ def _open(source: str, custom_ops: tuple[Path, ...]) -> Plan | Model:
     if source == "-":
         return read_plan(STDIN, custom_ops=custom_ops)
     return read_plan(source, custom_ops=custom_ops) if source.lower().endswith(".json") else load(source)
+
+
+def _planned(opened: Plan | Model, platform: str, platform_profile: str | None, **arguments: Any) -> Plan:  # noqa: ANN401
+    """The plan for a platform, with the profile that lies beside the model."""
+    from lamella.graph.model import Model
+    from lamella.planner.plan import plan
+    from lamella.platforms import load_platform
+
+    if not isinstance(opened, Model):
+        raise UsageError("a plan says already where to cut", hint="give the model itself, or leave `--platform` out")
+    where = load_platform(platform, profile=platform_profile)
+    return plan(opened, platform=where, profile=profile_beside(opened), **arguments)
 
 
 def _model(opened: Plan | Model) -> Model:

@@ -21,7 +21,7 @@ def spec_view(spec: TensorSpec) -> dict[str, object]:
 
 
 def slice_view(part: Slice) -> dict[str, object]:
-    """A planned slice. The estimates are null where there is no cost model."""
+    """A planned slice. The estimates are null where it was planned for no platform."""
     return {
         "index": part.index,
         "inputs": list(part.inputs),
@@ -29,8 +29,8 @@ def slice_view(part: Slice) -> dict[str, object]:
         "nodes": len(part.nodes),
         "weights_bytes": part.weights_bytes,
         "memory_mb": part.memory_mb,
-        "estimated_ms": None,
-        "estimated_usd": None,
+        "estimated_ms": part.estimated_ms,
+        "estimated_usd": part.estimated_usd,
     }
 
 
