@@ -59,17 +59,17 @@ class Predictor:
 
     def predict(self, plan: Plan, memory_mb: Sequence[int]) -> Prediction:
         """The estimates for `plan` with functions of these sizes."""
-        from lamella.planner.estimate import estimate
+        from lamella.planner.estimate import Step, estimate
         from lamella.planner.flow import flow_of
-        from lamella.planner.search import Choice
 
         constant = flow_of(plan.model).constant
         parts = [[node for node in part.nodes if node not in constant] for part in plan.slices]
         order = tuple(node for part in parts for node in part)
         segments = next(segments for segments in self._planning.segments if segments.cuts.order == order)
         edges = pairwise((0, *accumulate(map(len, parts))))
-        choices = [Choice(start, end, size) for (start, end), size in zip(edges, memory_mb, strict=True)]
-        found = estimate(segments, self._planning.costs, choices)
+        sized = enumerate(zip(edges, memory_mb, strict=True))
+        steps = [Step(segments.load(start, end), size, index) for index, ((start, end), size) in sized]
+        found = estimate(self._planning.costs, steps)
         return Prediction(
             warm_ms=found.warm_ms,
             compute_ms=tuple(round(float(part.costs.compute_ms), 3) for part in found.slices),

@@ -50,7 +50,7 @@ def test_a_small_model_is_one_slice_and_says_what_two_would_cost(mlp: Path) -> N
     one, two, three = prepared.alternatives(goal_of())
     assert len(plan.slices) == 1
     assert plan.estimate is not None
-    assert (one.slices, two.slices, three.slices) == (1, 2, 3)
+    assert (one.steps, two.steps, three.steps) == (1, 2, 3)
     assert one.estimate is not None
     assert two.estimate is not None
     assert plan.estimate.warm_ms == pytest.approx(one.estimate.warm_ms)

@@ -43,7 +43,8 @@ def alternatives_view(others: Sequence[Alternative]) -> list[dict[str, object]]:
     """Plans with other numbers of slices: what they cost, or why there are none."""
     return [
         {
-            "slices": other.slices,
+            "slices": other.steps if other.estimate is None else len(other.estimate.slices),
+            "steps": other.steps,
             "reason": other.reason,
             "memory_mb": [] if other.estimate is None else [part.memory_mb for part in other.estimate.slices],
             **({} if other.estimate is None else _totals(other.estimate)),
@@ -58,7 +59,6 @@ def explanation_view(planning: Planning, found: Estimate) -> dict[str, object]:
         "slices": [
             {
                 "memory_mb": part.memory_mb,
-                "parts": part.parts,
                 "estimated_peak_bytes": part.peak_bytes,
                 **{f"estimated_{term}": getattr(part.costs, term) for term in _TERMS},
             }
@@ -90,43 +90,45 @@ def print_estimate(planning: Planning, goal: Goal, found: Estimate) -> None:
     )
 
 
-def print_alternatives(planning: Planning, others: Sequence[Alternative], chosen: Estimate) -> None:
-    """Print what other numbers of slices would cost, and what that says about cutting."""
+def print_alternatives(planning: Planning, others: Sequence[Alternative], chosen: Estimate, goal: Goal) -> None:
+    """Print what plans of one, two and three steps would cost beside this one, and what that says about cutting."""
     output.line()
-    rows = [_row(other, len(chosen.slices)) for other in others]
+    rows = [_row(other.estimate, other) for other in others if other.steps != chosen.steps]
+    rows.insert(min(chosen.steps - 1, len(rows)), _row(chosen, None))
     headers = ["slices", "largest", "warm", "cold", "cold together", "per 1,000", ""]
     output.table(headers, rows, right=(0, 1, 2, 3, 4, 5))
     output.line()
-    output.line(_verdict(planning, others, chosen))
+    output.line(_verdict(planning, others, chosen, goal))
 
 
-def _row(other: Alternative, chosen: int) -> tuple[str, ...]:
-    mark = "this plan" if other.slices == chosen else ""
-    found = other.estimate
+def _row(found: Estimate | None, other: Alternative | None) -> tuple[str, ...]:
     if found is None:
-        return (str(other.slices), "", "", "", "", "", other.reason or "")
+        return ("" if other is None else str(other.steps), "", "", "", "", "", (other and other.reason) or "")
     return (
-        str(other.slices),
+        str(len(found.slices)),
         output.memory(found.largest_memory_mb << 20),
         output.milliseconds(found.warm_ms),
         output.milliseconds(found.cold_sequential_ms),
         output.milliseconds(found.cold_parallel_ms),
         f"${1000 * found.warm_usd:.4g}",
-        mark,
+        "this plan" if other is None else "",
     )
 
 
-def _verdict(planning: Planning, others: Sequence[Alternative], chosen: Estimate) -> str:
+def _verdict(planning: Planning, others: Sequence[Alternative], chosen: Estimate, goal: Goal) -> str:
     """One sentence on whether cutting pays."""
-    one = next((other for other in others if other.slices == 1), None)
-    cut = next((other.estimate for other in others if other.slices == 2), None)
-    if one is None or one.estimate is None:
-        return f"It must be cut: {one.reason if one else 'one function cannot hold it'}."
-    if len(chosen.slices) > 1:
-        return f"Cutting pays for this goal: {_difference(chosen, one.estimate)} than one function."
-    if cut is None:
-        return f"One function is enough on {planning.platform.title}, and it cannot be cut."
-    return f"One function is best. Two slices would be {_difference(cut, one.estimate)}."
+    one = next((other for other in others if other.steps == 1), None)
+    whole = None if one is None or one.estimate is None or len(one.estimate.slices) > 1 else one.estimate
+    cut = next((other.estimate for other in others if other.steps == 2), None)
+    if len(chosen.slices) == 1:
+        if cut is None:
+            return f"One function is enough on {planning.platform.title}, and it cannot be cut."
+        return f"One function is {'enough' if goal.slices else 'best'}. Two slices would be {_difference(cut, chosen)}."
+    if whole is None:
+        return f"It must be cut: {(one and one.reason) or 'one function cannot hold it'}."
+    if goal.slices is not None:
+        return f"Against one function, this is {_difference(chosen, whole)}."
+    return f"Cut for this goal, it is {_difference(chosen, whole)} than one function."
 
 
 def _difference(found: Estimate, one: Estimate) -> str:
@@ -163,9 +165,8 @@ def print_explanation(planning: Planning, found: Estimate) -> None:
 
 
 def _explained(index: int, part: SliceEstimate, terms: Sequence[str]) -> tuple[str, ...]:
-    label = f"{index}" if part.parts == 1 else f"{index} ({part.parts} parts)"
     times = (output.milliseconds(float(getattr(part.costs, term))) for term in terms)
-    return (label, *times, output.memory(part.peak_bytes), output.memory(part.memory_mb << 20))
+    return (str(index), *times, output.memory(part.peak_bytes), output.memory(part.memory_mb << 20))
 
 
 def frontier_view(planning: Planning, found: Sequence[Found]) -> dict[str, object]:

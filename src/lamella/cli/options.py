@@ -148,15 +148,21 @@ Dims = Annotated[
 ]
 
 
-def check_needs_platform(platform: str | None, **flags: object) -> None:
+def check_needs_platform(context: typer.Context, platform: str | None, **flags: object) -> None:
     """Refuse flags that were given and mean nothing without a platform.
 
     Raises:
         UsageError: There is one.
     """
-    given = [name for name, value in flags.items() if value is not None]
+    given = [name for name, value in flags.items() if value is not None and is_on_command_line(context, name)]
     if given and platform is None:
         raise UsageError(
             f"`--{given[0].replace('_', '-')}` means something on a platform only",
             hint="add `--platform`; `lamella platforms` lists them",
         )
+
+
+def is_on_command_line(context: typer.Context, name: str) -> bool:
+    """Whether a flag was given there, and not by a variable or default."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

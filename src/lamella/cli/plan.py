@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 
 def plan(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="An `.onnx` file.")],
     *,
     slices: Slices = None,
@@ -105,11 +106,8 @@ def plan(
     wanted = None if slices is None else parse_slices(slices)
     limit = None if max_memory is None else parse_size(max_memory, flag="--max-memory")
     dims, libraries = parse_dims(dim or []), tuple(custom_ops or ())
-    if plot is not None and not pareto:
-        raise UsageError("`--plot` draws what `--pareto` finds", hint="give both")
-    if pareto and file is not None:
-        raise UsageError("`--pareto` finds many plans, and `-o` writes one", hint="ask for one plan with a bound")
     check_needs_platform(
+        context,
         platform,
         objective=objective,
         slo_ms=slo_ms,
@@ -120,41 +118,57 @@ def plan(
         explain=explain or None,
         pareto=pareto or None,
     )
+    _refuse(plot is not None and not pareto, "`--plot` draws what `--pareto` finds", "give both")
+    _refuse(pareto and explain, "`--explain` shows one plan, and `--pareto` all", "give one of them")
+    _refuse(pareto and file is not None, "`--pareto` finds many plans, and `-o` writes one", "leave one of them out")
+    _refuse(bool(inputs) and not profile, "`--input` is what `--profile` runs the model on", "give both")
     from lamella.graph.reader import load
 
+    where, goal = None, None
+    if platform is not None:
+        _refuse(wanted == "max", "`--slices max` and a platform exclude each other", "give one of them")
+        from lamella.planner.planning import goal_of
+        from lamella.platforms import load_platform
+
+        count = wanted if isinstance(wanted, int) else None
+        goal = goal_of(objective, slo_ms, max_cost_usd, limit, count, cold)
+        where = load_platform(platform, profile=platform_profile)
     opened = load(model)
-    if inputs and not profile:
-        raise UsageError("`--input` is what `--profile` runs the model on", hint="give both")
     measured = _profile(opened, measure=profile, inputs=inputs, dims=dims, custom_ops=libraries)
-    if platform is None:
+    if where is None or goal is None:
         from lamella.planner.plan import plan as make_plan
 
         with output.status(f"planning {model}"):
             planned = make_plan(opened, slices=wanted, max_memory_bytes=limit, dims=dims, custom_ops=libraries)
         _show(planned, None, None, file=file, json=json, explain=False)
         return
-    if wanted == "max":
-        raise UsageError("`--slices max` and a platform exclude each other", hint="give one of them")
-    from lamella.planner.planning import Planning, goal_of
-    from lamella.platforms import load_platform
+    from lamella.planner.planning import Planning
 
-    goal = goal_of(objective, slo_ms, max_cost_usd, limit, wanted, cold)
     with output.status(f"planning {model}"):
         planning = Planning(
             opened,
-            load_platform(platform, profile=platform_profile),
+            where,
             architecture=architecture,
             profile=measured,
             dims=dims,
             custom_ops=libraries,
         )
-        if pareto:
-            found = planning.frontier(goal)
-        else:
-            planned = planning.plan(goal)
-    if not pareto:
-        _show(planned, planning, goal, file=file, json=json, explain=explain)
+    if pareto:
+        _show_frontier(planning, goal, plot=plot, json=json)
         return
+    with output.status(f"planning {model}"):
+        planned = planning.plan(goal)
+    _show(planned, planning, goal, file=file, json=json, explain=explain)
+
+
+def _refuse(contradiction: bool, message: str, hint: str) -> None:
+    if contradiction:
+        raise UsageError(message, hint=hint)
+
+
+def _show_frontier(planning: Planning, goal: Goal, *, plot: Path | None, json: bool) -> None:
+    with output.status(f"planning {planning.model.path}"):
+        found = planning.frontier(goal)
     if plot is not None:
         plot_frontier(plot, planning, found)
         output.message(f"wrote `{plot}`")
@@ -187,25 +201,30 @@ def _profile(
 def _show(
     planned: Plan, planning: Planning | None, goal: Goal | None, *, file: str | None, json: bool, explain: bool
 ) -> None:
+    from lamella.planner.plan import SCHEMA
     from lamella.planner.plan_file import write_plan
 
     if file is not None and file != "-":
         write_plan(planned, file)
         output.message(f"wrote `{file}`")
     others = planning.alternatives(goal) if planning is not None and goal is not None and file != "-" else []
-    if json or file == "-":
+    if file == "-":
+        output.json_object(SCHEMA, {name: value for name, value in planned.to_json().items() if name != "schema"})
+        return
+    if json:
         view = _view(planned)
         if planning is not None and goal is not None and planned.estimate is not None:
             view |= estimate_view(planning, goal, planned.estimate)
-            view["alternatives"] = alternatives_view(others)
+            if others:
+                view["alternatives"] = alternatives_view(others)
             if explain:
                 view["explanation"] = explanation_view(planning, planned.estimate)
-        output.json_object("lamella.plan/1", view)
+        output.json_object(SCHEMA, view)
         return
     _print(planned)
     if planning is not None and goal is not None and planned.estimate is not None:
         print_estimate(planning, goal, planned.estimate)
-        print_alternatives(planning, others, planned.estimate)
+        print_alternatives(planning, others, planned.estimate, goal)
         if explain:
             print_explanation(planning, planned.estimate)
 

@@ -26,6 +26,7 @@ from lamella.cli.options import (
     Slices,
     Slo,
     check_needs_platform,
+    is_on_command_line,
 )
 from lamella.cli.profiles import profile_beside
 from lamella.cli.sizes import parse_dims, parse_size, parse_slices
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 
 def slice(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="MODEL|PLAN.json", help="An `.onnx` file, or a plan; `-` for a plan on stdin.")
     ],
@@ -96,9 +98,9 @@ def slice(
     model = _model(opened)
     goal = {"objective": objective, "slo_ms": slo_ms, "max_cost_usd": max_cost_usd, "cold": cold}
     check_needs_platform(
-        platform, **goal, architecture=architecture, platform_profile=platform_profile, dim=dim or None
+        context, platform, **goal, architecture=architecture, platform_profile=platform_profile, dim=dim or None
     )
-    if platform is not None:
+    if platform is not None and (model is opened or is_on_command_line(context, "platform")):
         opened = _planned(
             opened,
             platform,

@@ -8,8 +8,23 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from lamella.planner.cost import CostModel, Costs, Load
-from lamella.planner.search import Choice
-from lamella.planner.segments import Segments
+
+
+@dataclass(frozen=True)
+class Step:
+    """One slice of a plan, ready to be estimated.
+
+    Attributes:
+        load: What it asks of its function.
+        memory_mb: Memory of that.
+        group: Number of the step that it belongs to. Steps follow each other; the slices of one run side by side.
+        after: The slices of the same step whose values it needs all the same.
+    """
+
+    load: Load
+    memory_mb: int
+    group: int
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -18,27 +33,15 @@ class SliceEstimate:
 
     Attributes:
         memory_mb: Memory of its function.
-        parts: How many functions run it side by side; 1 where its weight is not split.
-        peak_bytes: Resident memory at the worst moment, of each of them.
-        load: What it asks for; of the largest part.
-        costs: Time and money of one function.
+        peak_bytes: Resident memory at the worst moment.
+        load: What it asks for.
+        costs: Time and money.
     """
 
     memory_mb: int
-    parts: int
     peak_bytes: int
     load: Load
     costs: Costs
-
-    @property
-    def warm_usd(self) -> float:
-        """A warm request, all its parts together."""
-        return self.parts * float(self.costs.warm_usd)
-
-    @property
-    def cold_usd(self) -> float:
-        """A cold request, all its parts together."""
-        return self.parts * float(self.costs.cold_usd)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Estimate:
     """What a plan costs, for one request.
 
     Attributes:
-        slices: Its slices, in order; those that run side by side as one.
+        slices: Its slices, in order.
+        steps: How many follow each other; fewer than the slices where some run side by side.
         warm_ms: All functions are there.
         cold_sequential_ms: None is; each starts when its request comes.
         cold_parallel_ms: None is; all start with the first request.
@@ -55,6 +59,7 @@ class Estimate:
     """
 
     slices: tuple[SliceEstimate, ...]
+    steps: int
     warm_ms: float
     cold_sequential_ms: float
     cold_parallel_ms: float
@@ -67,28 +72,41 @@ class Estimate:
         return max(part.memory_mb for part in self.slices)
 
 
-def estimate(segments: Segments, model: CostModel, choices: Sequence[Choice]) -> Estimate:
-    """Estimate the plan that `choices` make."""
-    workflow = len(choices) > 1 or any(choice.parts > 1 for choice in choices)
-    parts = tuple(_slice(segments, model, choice, workflow) for choice in choices)
+def estimate(model: CostModel, steps: Sequence[Step]) -> Estimate:
+    """Estimate a plan.
+
+    Where slices run side by side, each is charged for the workflow's time as if it ran alone: an upper bound, by a few
+    percent of the price.
+    """
+    workflow = len(steps) > 1
+    slices = tuple(_slice(model, step, workflow) for step in steps)
     once_usd = model.platform.pricing.workflow_request_usd if workflow else 0.0
-    finish_ms = 0.0
-    for part in parts:
-        finish_ms = max(finish_ms, float(part.costs.ready_ms)) + float(part.costs.warm_ms)
+    zeros = [0.0] * len(slices)
+    warm_ms = [float(part.costs.warm_ms) for part in slices]
     return Estimate(
-        slices=parts,
-        warm_ms=sum(float(part.costs.warm_ms) for part in parts),
-        cold_sequential_ms=sum(float(part.costs.cold_ms) for part in parts),
-        cold_parallel_ms=finish_ms,
-        warm_usd=sum(part.warm_usd for part in parts) + once_usd,
-        cold_usd=sum(part.cold_usd for part in parts) + once_usd,
+        slices=slices,
+        steps=len({step.group for step in steps}),
+        warm_ms=_finish(steps, zeros, warm_ms),
+        cold_sequential_ms=_finish(steps, zeros, [float(part.costs.cold_ms) for part in slices]),
+        cold_parallel_ms=_finish(steps, [float(part.costs.ready_ms) for part in slices], warm_ms),
+        warm_usd=sum(float(part.costs.warm_usd) for part in slices) + once_usd,
+        cold_usd=sum(float(part.costs.cold_usd) for part in slices) + once_usd,
     )
 
 
-def _slice(segments: Segments, model: CostModel, choice: Choice, workflow: bool) -> SliceEstimate:
-    load = segments.load(choice.start, choice.end)
-    if choice.parts > 1:
-        load = next(option.load for option in segments.splits[choice.start] if option.parts == choice.parts)
-    costs = model.costs(load, choice.memory_mb, workflow=workflow)
+def _finish(steps: Sequence[Step], ready_ms: Sequence[float], takes_ms: Sequence[float]) -> float:
+    """When the last slice ends, if each begins when the step before has ended and its own instance is ready."""
+    finish: list[float] = []
+    before, group = 0.0, 0
+    for step, ready, takes in zip(steps, ready_ms, takes_ms, strict=True):
+        if step.group != group:
+            before, group = max(finish), step.group
+        begin = max(before, ready, *(finish[index] for index in step.after))
+        finish.append(begin + takes)
+    return max(finish)
+
+
+def _slice(model: CostModel, step: Step, workflow: bool) -> SliceEstimate:
+    costs = model.costs(step.load, step.memory_mb, workflow=workflow)
     plain = Costs(**{field.name: float(np.asarray(getattr(costs, field.name))) for field in fields(Costs)})
-    return SliceEstimate(choice.memory_mb, choice.parts, int(np.ceil(float(model.peak_bytes(load)))), load, plain)
+    return SliceEstimate(step.memory_mb, int(np.ceil(float(model.peak_bytes(step.load)))), step.load, plain)

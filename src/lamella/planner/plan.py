@@ -82,6 +82,8 @@ class Plan:
         splits: Nodes of the original that `model` computes in parts.
         original: The model before these splits; None where there are none.
         platform: The platform that it was planned for, by name.
+        platform_profile: The variant of it, by name.
+        architecture: Of the functions there.
         estimate: What it costs there; not kept in `plan.json`.
     """
 
@@ -92,6 +94,8 @@ class Plan:
     splits: tuple[Split, ...] = ()
     original: Model | None = None
     platform: str | None = None
+    platform_profile: str | None = None
+    architecture: str | None = None
     estimate: Estimate | None = None
 
     @property
@@ -123,6 +127,8 @@ class Plan:
             "model": str(self.whole.path.absolute()),
             "structure_sha256": structure_sha256(self.whole),
             "platform": self.platform,
+            "platform_profile": self.platform_profile,
+            "architecture": self.architecture,
             "splits": [asdict(split) for split in self.splits],
             "slices": [
                 {
@@ -177,7 +183,7 @@ def plan(  # noqa: PLR0913  # one argument for each thing that can be asked of a
             large for that is computed in parts, where it can be (`Plan.splits`). With a platform: the largest function.
         platform: Where it will run: a name (`lamella platforms`), a `.toml` file, or a `Platform`.
         objective: What is to be least: `"latency"` (the default) or `"cost"` of a request, or `"memory"` of the largest
-            function and then the latency.
+            function and then the cost.
         slo_ms: The longest that a request may take, in milliseconds.
         max_cost_usd: The most that a request may cost, in USD.
         cold: Count the request that finds no instances: `"sequential"`, each started when its slice's turn comes, or

@@ -46,7 +46,9 @@ def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Pla
         model = load(folder / str(content["model"]))
         if content["structure_sha256"] != structure_sha256(model):
             raise PlanError(f"`{model.path}` has changed since `{path}` was made", hint="plan the model again")
-        platform = _text_or_none(content.get("platform"))
+        platform, variant, architecture = (
+            _text_or_none(content.get(key)) for key in ("platform", "platform_profile", "architecture")
+        )
         slices = tuple(_slice_from(entry, assigned=platform is not None) for entry in content["slices"])
         crossing = tuple(_number(size) for size in _list(content["crossing_bytes"]))
         splits = tuple(_split_from(entry) for entry in _list(content.get("splits", [])))
@@ -60,10 +62,12 @@ def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Pla
     values = infer_values(model, custom_ops=custom_ops)
     if not splits:
         _check_slices(flow_of(model), slices, str(path))
-        return Plan(model, slices, crossing, values, platform=platform)
+        return Plan(
+            model, slices, crossing, values, platform=platform, platform_profile=variant, architecture=architecture
+        )
     rewritten = split(model, splits, values)
     _check_slices(flow_of(rewritten.model), slices, str(path))
-    return Plan(rewritten.model, slices, crossing, rewritten.values, splits, model, platform)
+    return Plan(rewritten.model, slices, crossing, rewritten.values, splits, model, platform, variant, architecture)
 
 
 def _check_slices(flow: Flow, slices: Sequence[Slice], path: str) -> None:

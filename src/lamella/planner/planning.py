@@ -17,7 +17,7 @@ from lamella.planner.accuracy import Comparison, comparisons
 from lamella.planner.calibration import calibrated
 from lamella.planner.cost import ColdStart, CostModel, Load
 from lamella.planner.cuts import Cuts, cuts_of
-from lamella.planner.estimate import Estimate, estimate
+from lamella.planner.estimate import Estimate, Step, estimate
 from lamella.planner.orders import Orders, orders_of, with_splits
 from lamella.planner.partition import partition_of
 from lamella.planner.plan import Plan, plan_of
@@ -53,12 +53,12 @@ class Alternative:
     """Another plan for the same goal, to compare with.
 
     Attributes:
-        slices: How many slices it has.
+        steps: How many slices follow each other in it.
         estimate: What it costs; None where there is no such plan.
         reason: Why there is none.
     """
 
-    slices: int
+    steps: int
     estimate: Estimate | None
     reason: str | None = None
 
@@ -145,33 +145,44 @@ class Planning:
                 f"{platform.title} has no {architecture} functions",
                 hint=f"`--architecture` {' or '.join(platform.architectures)}",
             )
-        self.model, self.profile = model, profile
+        self.model, self.profile, self._custom_ops = model, profile, custom_ops
         self._held = held_shares(model)
         self.dims = assumed_dims([value.spec for value in model.graph.required_inputs], given=dims)
         sizes, values = value_sizes(model, custom_ops=custom_ops, dims=self.dims)
         self._orders = orders_of(model, sizes, values)
         self._node_ms = node_times(model, values, self.dims, platform.speeds, profile, sizes=sizes)
         if profile is not None:
-            most_alive = max(self._orders.candidates[0].alive, default=0)
-            speeds = calibrated(platform.speeds, profile, model, most_alive, here=platform.name == "local")
+            here = platform.name == "local"
+            speeds = calibrated(platform.speeds, profile, model, self._profiled_activations(profile), here=here)
             platform = replace(platform, speeds=speeds)
         self.platform = platform
         self.costs = CostModel(platform, architecture, closure_bytes or CLOSURE_BYTES[architecture])
 
     @cached_property
     def segments(self) -> tuple[Segments, ...]:
-        """The model's orders, ready to be searched."""
-        return tuple(self._segments(cuts) for cuts in self._orders.candidates)
+        """The model's orders, ready to be searched, with the nodes that may be split."""
+        return tuple(self._segments(cuts, split=True) for cuts in self._orders.candidates)
 
-    def best(self, goal: Goal) -> tuple[Segments, Found]:
+    @cached_property
+    def unsplit(self) -> tuple[Segments, ...]:
+        """The same without splits; the same objects where nothing can be split."""
+        if not any(segments.splits for segments in self.segments):
+            return self.segments
+        return tuple(self._segments(cuts, split=False) for cuts in self._orders.candidates)
+
+    def best(self, goal: Goal, among: Sequence[Segments] | None = None) -> tuple[Segments, Found]:
         """The best plan of any order, at sizes that are nearly as good (`NEARLY`) and better by the other criterion.
+
+        Args:
+            goal: What is asked of it.
+            among: The orders; by default those with splits.
 
         Raises:
             PlanError: There is none; the hint names the nearest plan that would do.
         """
         found: list[tuple[Segments, Found]] = []
         failures: list[PlanError] = []
-        for segments in self.segments:
+        for segments in among or self.segments:
             try:
                 found.append((segments, search(segments, self.costs, goal)))
             except PlanError as error:
@@ -184,21 +195,43 @@ class Planning:
         return segments, trimmed(segments, self.costs, exact, goal, NEARLY)
 
     def plan(self, goal: Goal) -> Plan:
-        """The best plan.
+        """The best plan; with splits only where that is better once their parts are put together again.
 
         Raises:
             PlanError: There is none; the hint names the nearest plan that would do.
         """
-        segments, found = self.best(goal)
-        return self._plan(segments, found.choices)
+        found: list[Plan] = []
+        failures: list[PlanError] = []
+        for among in (self.unsplit,) if self.unsplit is self.segments else (self.unsplit, self.segments):
+            try:
+                segments, best = self.best(goal, among)
+                found.append(self._plan(segments, best.choices, goal))
+            except PlanError as error:
+                failures.append(error)
+        if not found:
+            raise failures[-1]
+        return min(found, key=lambda plan: _value(plan, goal))
 
     def frontier(self, goal: Goal) -> list[Found]:
-        """All plans that no other beats in latency and price, the fastest first; of the first order.
+        """All plans that no other beats in latency and price, of any order, the fastest first.
 
         Raises:
             PlanError: There is no plan.
         """
-        return pareto(self.segments[0], self.costs, goal)
+        found: list[Found] = []
+        failures: list[PlanError] = []
+        for segments in self.segments:
+            try:
+                found += pareto(segments, self.costs, goal)
+            except PlanError as error:
+                failures.append(error)
+        if not found:
+            raise failures[0]
+        best: list[Found] = []
+        for plan in sorted(found, key=lambda plan: (plan.latency_ms, plan.cost_usd)):
+            if not best or plan.cost_usd < best[-1].cost_usd:
+                best.append(plan)
+        return best
 
     def alternatives(self, goal: Goal, most: int = 3) -> list[Alternative]:
         """The best plans of 1 to `most` slices for the same objective and memory, without the goal's other bounds."""
@@ -206,26 +239,39 @@ class Planning:
         found = []
         for count in range(1, most + 1):
             try:
-                segments, plan = self.best(replace(free, slices=count))
-                found.append(Alternative(count, estimate(segments, self.costs, plan.choices)))
+                found.append(Alternative(count, self._unsplit_first(replace(free, slices=count)).estimate))
             except PlanError as error:
                 found.append(Alternative(count, None, error.message))
         return found
+
+    def _unsplit_first(self, goal: Goal) -> Plan:
+        try:
+            segments, best = self.best(goal, self.unsplit)
+        except PlanError:
+            segments, best = self.best(goal)
+        return self._plan(segments, best.choices, goal)
 
     def errors(self) -> list[Comparison]:
         """How far estimates of the whole model are off on the profile's machine; nothing without a profile."""
         orders = self._orders
         if self.profile is None:
             return []
-        most_alive = max(orders.candidates[0].alive, default=0)
-        return comparisons(self.model, self.profile, orders.values, orders.sizes, most_alive)
+        alive = self._profiled_activations(self.profile)
+        return comparisons(self.model, self.profile, orders.values, orders.sizes, alive)
 
-    def _segments(self, cuts: Cuts) -> Segments:
+    def _profiled_activations(self, profile: Profile) -> int:
+        """Bytes of activations at their worst moment, at the sizes that the profile was measured at."""
+        orders = self._orders
+        if dict(profile.dims) != self.dims:
+            orders = orders_of(self.model, *value_sizes(self.model, custom_ops=self._custom_ops, dims=profile.dims))
+        return max(orders.candidates[0].alive, default=0)
+
+    def _segments(self, cuts: Cuts, *, split: bool) -> Segments:
         orders = self._orders
         options = {
             position: self._options(orders.model.graph.nodes[index])
             for position, index in enumerate(cuts.order)
-            if sum(size for _, size in cuts.weights[position]) >= _WORTH_SPLITTING_BYTES
+            if split and sum(size for _, size in cuts.weights[position]) >= _WORTH_SPLITTING_BYTES
         }
         return Segments(
             orders.flow,
@@ -272,13 +318,27 @@ class Planning:
             objects_out=int(given > inline),
         )
 
-    def _plan(self, segments: Segments, choices: Sequence[Choice]) -> Plan:
+    def _plan(self, segments: Segments, choices: Sequence[Choice], goal: Goal) -> Plan:
         splits = [self._split(segments, choice) for choice in choices if choice.parts > 1]
         orders = with_splits(self._orders, sorted(splits, key=lambda split: split.node))
         cuts, positions = _placed(orders, segments.cuts, choices)
         plan = plan_of(orders, partition_of(cuts, positions))
-        found = estimate(segments, self.costs, choices)
-        each = [part for part in found.slices for _ in range(part.parts)]
+        if splits:
+            segments = Segments(
+                orders.flow,
+                cuts,
+                orders.sizes,
+                self._times_of_parts(orders),
+                inline_bytes=self.platform.speeds.inline_bytes,
+                held=held_shares(orders.model),
+            )
+        edges = (0, *positions, len(cuts.order))
+        groups = [group for group, choice in enumerate(choices) for _ in range(choice.parts)]
+        steps = [
+            self._step(segments.load(*edges[index : index + 2]), choices[group], group, index, plan.after, groups, goal)
+            for index, group in enumerate(groups)
+        ]
+        found = estimate(self.costs, steps)
         slices = tuple(
             replace(
                 part,
@@ -286,9 +346,56 @@ class Planning:
                 estimated_ms=float(one.costs.warm_ms),
                 estimated_usd=float(one.costs.warm_usd),
             )
-            for part, one in zip(plan.slices, each, strict=True)
+            for part, one in zip(plan.slices, found.slices, strict=True)
         )
-        return replace(plan, slices=slices, platform=self.platform.name, estimate=found)
+        return replace(
+            plan,
+            slices=slices,
+            platform=self.platform.name,
+            platform_profile=self.platform.profile,
+            architecture=self.costs.architecture,
+            estimate=found,
+        )
+
+    def _step(
+        self,
+        load: Load,
+        choice: Choice,
+        group: int,
+        index: int,
+        after: Sequence[Sequence[int]],
+        groups: Sequence[int],
+        goal: Goal,
+    ) -> Step:
+        """One slice as it will run. One that puts parts together may need more memory than the search knew of."""
+        limits = self.platform.limits
+        most_mb = limits.memory_max_mb if goal.max_memory_mb is None else goal.max_memory_mb
+        least_mb = ceil(float(self.costs.peak_bytes(load)) / MB)
+        sizes = [size for size in limits.memory_sizes(least_mb) if size <= most_mb]
+        if not sizes:
+            raise PlanError(
+                f"slice {index}, which puts the parts of a node together, needs {least_mb} MB, above {most_mb} MB",
+                hint=f"give `--max-memory {least_mb}MiB` or more, or a smaller `--dim`",
+            )
+        siblings = tuple(other for other in after[index] if groups[other] == group)
+        return Step(load, max(choice.memory_mb, sizes[0]), group, siblings)
+
+    def _times_of_parts(self, orders: Orders) -> list[float]:
+        """Milliseconds of each node of a model in which some are in parts; what is new only moves bytes."""
+        nodes, original = orders.model.graph.nodes, orders.original.graph.nodes
+        splits = {split.node: split for split in orders.splits}
+        bytes_per_ms = self.platform.speeds.memory_gb_s * 1e6
+        times = []
+        for node, origin in zip(nodes, orders.origin, strict=True):
+            split = splits.get(origin)
+            if split is None:
+                times.append(self._node_ms[origin])
+            elif node.outputs[0].startswith(f"{original[origin].outputs[0]}.part") and node.op == original[origin].op:
+                times.append(self._node_ms[origin] / split.parts)
+            else:
+                moved = sum(orders.sizes.get(name, 0) for name in (*node.inputs, *node.outputs))
+                times.append(moved / bytes_per_ms)
+        return times
 
     def _split(self, segments: Segments, choice: Choice) -> Split:
         node = self.model.graph.nodes[segments.cuts.order[choice.start]]
@@ -300,6 +407,17 @@ class Planning:
 def _cheapest(goal: Goal, exact: Found) -> Goal:
     """What to ask for among the plans whose largest function is as small as can be."""
     return replace(goal, objective="cost", max_memory_mb=exact.largest_memory_mb)
+
+
+def _value(plan: Plan, goal: Goal) -> tuple[float, ...]:
+    """How good a plan is for a goal: less is better."""
+    found = plan.estimate
+    assert found is not None, "it was planned for a platform"
+    times = {None: found.warm_ms, "sequential": found.cold_sequential_ms, "parallel": found.cold_parallel_ms}
+    latency_ms, cost_usd = times[goal.cold], found.warm_usd if goal.cold is None else found.cold_usd
+    if goal.objective == "memory":
+        return (found.largest_memory_mb, cost_usd)
+    return (latency_ms, cost_usd) if goal.objective == "latency" else (cost_usd, latency_ms)
 
 
 def _rank(found: Found, goal: Goal) -> tuple[float, ...]:

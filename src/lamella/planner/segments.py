@@ -271,7 +271,7 @@ class Functions:
             smallest = limits.memory_sizes()[0]
             raise PlanError(
                 f"{model.platform.title} has no function of {max_memory_mb} MB or less, its smallest has {smallest} MB",
-                hint=f"give `--max-memory` {smallest} MB or more",
+                hint=f"give `--max-memory {smallest}MiB` or more",
             )
         self.limit_ms = np.inf if limits.timeout_s is None else 1000 * limits.timeout_s
         self.most_mb = possible[-1]
@@ -282,7 +282,8 @@ class Functions:
     def limited(self, most_mb: int) -> Functions:
         """The same functions without those above a size."""
         other = copy(self)
-        other.most_mb, other.sizes = most_mb, self.sizes[self.sizes <= most_mb]
+        other.most_mb = most_mb
+        other.sizes = np.union1d(self.sizes[self.sizes <= most_mb], [min(most_mb, float(self.sizes[-1]))])
         return other
 
     def fits(self, held_bytes: float, activations_bytes: float) -> bool:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from math import ceil
 
 from lamella.errors import PlanError
-from lamella.graph.model import Model, Node, Value
+from lamella.graph.model import Model
 from lamella.graph.splits import MOST_PARTS, Split, SplitAxis, is_parted_in_place, splittable
 from lamella.planner.cuts import Cuts
 from lamella.planner.orders import Orders, with_splits
@@ -69,16 +69,6 @@ def split_option(model: Model, axis: SplitAxis, parts: int, sizes: Mapping[str, 
     gathered = whole if axis.join == "concat" else whole * parts
     compute = Fraction(1, parts) if axis.join == "select" else share
     return SplitOption(axis, parts, weights, activations + one, gathered, compute)
-
-
-def split_options(
-    model: Model, node: Node, values: Mapping[str, Value], sizes: Mapping[str, int], most_parts: int = MOST_PARTS
-) -> Iterator[SplitOption]:
-    """A node in 2, 3, ... parts along its best axis; nothing where it cannot be split (`splittable` says why)."""
-    axis = splittable(model, node, values)
-    if isinstance(axis, SplitAxis):
-        for parts in range(2, min(axis.steps, most_parts) + 1):
-            yield split_option(model, axis, parts, sizes)
 
 
 def split_to_fit(whole: Orders, limit_bytes: int) -> Orders:
