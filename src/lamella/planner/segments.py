@@ -282,8 +282,7 @@ class Functions:
     def limited(self, most_mb: int) -> Functions:
         """The same functions without those above a size."""
         other = copy(self)
-        other.most_mb = most_mb
-        other.sizes = np.union1d(self.sizes[self.sizes <= most_mb], [min(most_mb, float(self.sizes[-1]))])
+        other.most_mb, other.sizes = most_mb, self.sizes[self.sizes <= most_mb]
         return other
 
     def fits(self, held_bytes: float, activations_bytes: float) -> bool:
