@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from lamella.cli import output
 from lamella.cli.options import ENGINE, CustomOps, Json
+from lamella.errors import UsageError
 
 if TYPE_CHECKING:
     from lamella.packaging.report import Check, Quantity, Report
@@ -43,13 +46,12 @@ def check(
         ),
     ] = None,
     memory: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            metavar="MB",
-            min=1,
+            metavar="MB|SIZE",
             envvar="LAMELLA_MEMORY",
             rich_help_panel=_PLATFORM,
-            help="Memory of the functions; by default the platform's largest.",
+            help="Memory of the functions, such as `1769` or `2GB`; by default the platform's largest.",
             show_default=False,
         ),
     ] = None,
@@ -74,7 +76,7 @@ def check(
             platform=platform,
             profile=profile,
             architecture=architecture,
-            memory_mb=memory,
+            memory_mb=None if memory is None else _memory_mb(memory),
             batch=batch,
             run=run,
             custom_ops=tuple(custom_ops or ()),
@@ -85,6 +87,22 @@ def check(
         _print(report)
     if not report.fits:
         raise typer.Exit(1)
+
+
+def _memory_mb(text: str) -> int:
+    """The memory of a function, in the MB that platforms count in: 1024 KB, whichever way the unit is written.
+
+    Raises:
+        UsageError: It is no number of MB, or a size that is no whole one.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:(m|g)i?b)?", text.strip().lower(), re.ASCII)
+    size = Decimal(0) if match is None else Decimal(match[1]) * (1024 if match[2] == "g" else 1)
+    if size < 1 or size % 1:
+        raise UsageError(
+            f"`--memory` takes a whole number of MB or a size, not `{text}`",
+            hint="write it like `1769`, `2048MiB`, `2GB`; an MB has 1024 KB here, as platforms count",
+        )
+    return int(size)
 
 
 def _view(report: Report) -> dict[str, object]:
@@ -142,8 +160,7 @@ def _print(report: Report) -> None:
     rows = [
         (
             found.title,
-            _quantity(found.value, found.unit),
-            _quantity(found.allowed, found.unit),
+            *_quantities(found),
             found.origin,
             _verdict(found),
         )
@@ -166,7 +183,7 @@ def _worst(report: Report) -> list[Check]:
     """Of each check that is known to say something, the one that says it of the slice nearest to the limit."""
     worst: dict[tuple[str, str], Check] = {}
     for found in report.checks:
-        if found.allowed is None and found.verdict == "skipped":
+        if found.allowed is None and found.verdict == "skipped" and found.limit != "batch":
             continue
         key = (found.limit, found.title if found.limit == "opset" else "")
         known = worst.get(key)
@@ -210,12 +227,20 @@ def _summary(report: Report) -> str:
     return f"does not fit {where}: {count} limit{'s' * (count != 1)}{slices}"
 
 
-def _quantity(value: Quantity, unit: str) -> str:
+def _quantities(found: Check) -> tuple[str, str]:
+    """Value and limit, in the same unit: the one that suits the larger of them."""
+    largest = max((size for size in (found.value, found.allowed) if isinstance(size, int | float)), default=0)
+    return _quantity(found.value, found.unit, largest), _quantity(found.allowed, found.unit, largest)
+
+
+def _quantity(value: Quantity, unit: str, largest: float) -> str:
     if value is None:
         return "-"
     if unit == "bytes" and isinstance(value, int):
-        return output.memory(value) if value >= 10 << 20 else output.count(value) + " B"
+        if largest < 10 << 20:
+            return output.count(value) + " B"
+        return "< 1 MiB" if 0 < value < 1 << 20 else output.memory(value)
     if unit == "s" and isinstance(value, int | float):
-        return output.milliseconds(value * 1000)
+        return f"{output.number(float(value))} s" if largest >= 1 else f"{output.number(float(value) * 1000)} ms"
     text = output.count(value) if isinstance(value, int) else output.number(value)
     return f"{text} {unit}" if unit == "MB" else text

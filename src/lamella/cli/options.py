@@ -24,7 +24,7 @@ Slices = Annotated[
         metavar="N|max",
         envvar="LAMELLA_SLICES",
         rich_help_panel=CUTS,
-        help="How many slices, balanced; `max` for one at every legal cut. By default one.",
+        help="How many slices, balanced; `max` for one at every legal cut. By default one; on a platform, what is best.",
     ),
 ]
 
@@ -35,7 +35,7 @@ MaxMemory = Annotated[
         metavar="SIZE",
         envvar="LAMELLA_MAX_MEMORY",
         rich_help_panel=CUTS,
-        help="As few slices as keep each one's process under this, such as `512MiB` or `1GB`, engine included.",
+        help="As few slices as keep each one's process under this, such as `512MiB`; on a platform, the largest function.",
     ),
 ]
 

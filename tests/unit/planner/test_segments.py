@@ -110,4 +110,4 @@ def test_the_largest_size_allowed_is_offered_although_no_multiple() -> None:
 def test_a_limit_below_the_smallest_function_is_refused() -> None:
     with pytest.raises(PlanError, match="no function of 100 MB or less") as caught:
         Functions(diamond(), CostModel(load_platform("aws-lambda"), "x86_64", 0), None, 100)
-    assert caught.value.hint == "give `--max-memory` 128 MB or more"
+    assert caught.value.hint == "give `--max-memory 128MiB` or more"
