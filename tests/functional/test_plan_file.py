@@ -48,6 +48,31 @@ def test_a_plan_in_a_linked_folder_finds_its_model(tmp_path: Path) -> None:
     assert len(read_plan(tmp_path / "link" / "p.json").slices) == 2
 
 
+def test_what_a_plan_cannot_be_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    write_plan(lamella.plan(mlp(tmp_path / "m.onnx"), slices=3), path)
+    planned = json.loads(path.read_text())
+    assert len(read_plan(path).crossing_bytes) == 2
+    first, *others = planned["slices"]
+    changes: list[tuple[dict[str, object], str]] = [
+        ({"slices": [{**first, "index": False}, *others]}, "a count was expected, not False"),
+        ({"platform": "local", "slices": [{**first, "memory_mb": 0}, *others]}, "a count from 1 on was expected"),
+        ({"crossing_bytes": [*planned["crossing_bytes"], 4]}, "3 `crossing_bytes` do not fit 3 slices"),
+        ({"crossing_bytes": []}, "0 `crossing_bytes` do not fit 3 slices"),
+    ]
+    for changed, reason in changes:
+        path.write_text(json.dumps({**planned, **changed}))
+        with pytest.raises(PlanError, match=f"is no plan: {reason}"):
+            read_plan(path)
+
+
+def test_a_plan_is_not_optimised_and_the_hint_leaves_the_choice(tmp_path: Path) -> None:
+    planned = lamella.plan(mlp(tmp_path / "m.onnx"), platform="local")
+    with pytest.raises(UsageError, match="a plan is for the model as it is") as caught:
+        lamella.slice(planned, tmp_path / "s", optimize_first=True)
+    assert (caught.value.hint or "").startswith("leave one of the two out")
+
+
 @pytest.mark.parametrize("name", ["C:m.onnx", "a\\b.onnx", "m\udcff.onnx"])
 def test_a_name_that_external_data_cannot_have_is_refused(tmp_path: Path, name: str) -> None:
     path = mlp(tmp_path / "m.onnx").rename(tmp_path / name)

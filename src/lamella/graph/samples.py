@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from math import prod
 
 import numpy as np
 
-from lamella.errors import InputError, UnsupportedModelError
+from lamella.errors import InputError, UnsupportedModelError, UsageError
 from lamella.graph.model import Model
 from lamella.tensors import Array, Dimension, TensorSpec, datatype
 
@@ -31,8 +33,29 @@ _MOST_ELEMENTS = 1 << 27  # 1 GiB while they are made
 def assumed_dims(
     inputs: Sequence[TensorSpec], *, sequence: int = SEQUENCE, given: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """A size for every named dimension of the inputs: the one in `given`, else an assumed one."""
-    dims = dict(given or {})
+    """A size for every named dimension of the inputs: the one in `given`, else an assumed one.
+
+    Raises:
+        UsageError: `given` has a name that no input has, not even in arithmetic such as `2*sequence`.
+    """
+    names = list(dict.fromkeys(dim for spec in inputs for dim in spec.shape or () if isinstance(dim, str)))
+    known = {part for name in names for part in (name, *re.split(r"[^\w.]+", name))}
+    for name in given or ():
+        if name not in known:
+            raise _unknown_dimension(name, names)
+    return _completed(inputs, sequence, given or {})
+
+
+def _unknown_dimension(name: str, names: Sequence[str]) -> UsageError:
+    close = get_close_matches(name, names, 1)
+    hint = f"they have {', '.join(f'`{known}`' for known in names)}" if names else "leave it out: they have none"
+    return UsageError(
+        f"the inputs have no symbolic dimension `{name}`", hint=f"did you mean `{close[0]}`?" if close else hint
+    )
+
+
+def _completed(inputs: Sequence[TensorSpec], sequence: int, given: Mapping[str, int]) -> dict[str, int]:
+    dims = dict(given)
     for spec in inputs:
         for axis, dim in enumerate(spec.shape or ()):
             if isinstance(dim, str):
@@ -87,13 +110,13 @@ def sample_inputs(
         bounds: For inputs that index a table, its length (`index_bounds`).
         seed: Of the random generator; the same seed gives the same tensors.
         sequence: Size of symbolic dimensions that are neither a batch nor the side of an image.
-        given: Sizes of symbolic dimensions, by name; the others are assumed.
+        given: Sizes of symbolic dimensions, by name, of these inputs or others; those not given are assumed.
 
     Raises:
         InputError: An input is no tensor, or has a type or rank that cannot be made up.
     """
     generator = np.random.default_rng(seed)
-    dims = assumed_dims(inputs, sequence=sequence, given=given)
+    dims = _completed(inputs, sequence, given or {})
     made: dict[str, Array] = {}
     for spec in inputs:
         shape = tuple(_size(spec, axis, dims, sequence) for axis in range(len(spec.shape or ())))

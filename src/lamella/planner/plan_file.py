@@ -51,6 +51,8 @@ def read_plan(path: str | Path, *, custom_ops: Sequence[str | Path] = ()) -> Pla
         )
         slices = tuple(_slice_from(entry, assigned=platform is not None) for entry in content["slices"])
         crossing = tuple(_number(size) for size in _list(content["crossing_bytes"]))
+        if len(crossing) != len(slices) - 1:
+            raise ValueError(f"{len(crossing)} `crossing_bytes` do not fit {len(slices)} slices")
         splits = tuple(_split_from(entry) for entry in _list(content.get("splits", [])))
     except OSError as error:
         raise PlanError(f"`{path}` cannot be read: {error.strerror}", hint="check the path") from error
@@ -107,7 +109,7 @@ def _slice_from(entry: dict[str, object], *, assigned: bool) -> Slice:
         outputs=tuple(str(name) for name in _list(entry["outputs"])),
         weights_bytes=_number(entry["weights_bytes"]),
         activations_bytes=_number(entry["activations_bytes"]),
-        assigned_memory_mb=_number(entry["memory_mb"]) if assigned else None,
+        assigned_memory_mb=_number(entry["memory_mb"], least=1) if assigned else None,
         estimated_ms=_estimate(entry.get("estimated_ms")),
         estimated_usd=_estimate(entry.get("estimated_usd")),
     )
@@ -133,9 +135,9 @@ def _split_from(entry: object) -> Split:
     return Split(_number(entry["node"]), entry["weight"], _number(entry["axis"]), _number(entry["parts"]))
 
 
-def _number(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
-        raise TypeError(f"a count was expected, not {value!r}")
+def _number(value: object, *, least: int = 0) -> int:
+    if type(value) is not int or value < least:
+        raise TypeError(f"a count{f' from {least} on' if least else ''} was expected, not {value!r}")
     return value
 
 

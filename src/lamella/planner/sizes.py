@@ -24,6 +24,9 @@ def value_sizes(
 
     Values that are no tensors have no size. Where inference does not know a shape, the model is run once on made-up
     inputs, by reference and without optimisation; what even that does not tell counts as empty.
+
+    Raises:
+        UsageError: `dims` has a name that no input has.
     """
     values = infer_values(model, custom_ops=custom_ops)
     dims = assumed_dims([value.spec for value in model.graph.required_inputs], given=dims)

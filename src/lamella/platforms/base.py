@@ -5,10 +5,9 @@ A platform is a TOML file. Every value in it stands with its unit, its source an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from math import ceil
 from typing import Literal
 
 Architecture = Literal["x86_64", "arm64"]
@@ -75,11 +74,19 @@ class Limits:
         if self.memory_sizes_mb:
             return [size for size in self.memory_sizes_mb if size >= least_mb]
         step = self.memory_step_mb
-        least = self.memory_min_mb + step * max(0, ceil((least_mb - self.memory_min_mb) / step))
+        least = self.memory_min_mb + step * max(0, -((self.memory_min_mb - least_mb) // step))
+        if least > self.memory_max_mb:
+            return []
         wide = max(step, step_mb)
-        coarse = (size - (size - self.memory_min_mb) % step for size in range(wide, self.memory_max_mb + 1, wide))
-        sizes = {least, *(size for size in coarse if size > least), self.memory_max_mb}
-        return sorted(size for size in sizes if least <= size <= self.memory_max_mb)
+        first = -(-(least + step) // wide) * wide  # the first that is no less than the size after `least`
+        multiples = range(first, self.memory_max_mb + 1, wide)
+        off = (first - self.memory_min_mb) % step
+        if wide % step == 0:  # then each is as far above a size that there is
+            coarse: Iterable[int] = range(first - off, self.memory_max_mb + 1 - off, wide)
+        else:
+            coarse = (size - (size - self.memory_min_mb) % step for size in multiples)
+        sizes = [least, *coarse]
+        return sizes if sizes[-1] == self.memory_max_mb else [*sizes, self.memory_max_mb]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from lamella.platforms.fields import PER_ARCHITECTURE, SECTIONS, Field, known_fi
 
 SCHEMA = "lamella.platform/1"
 
+_DEEPEST = 20
+
 _TEXTS = ("schema", "name", "title", "extends")
 _LISTS = ("architectures", "python_versions")
 _FIGURE = ("value", "unit", "source", "as_of")
@@ -64,6 +66,7 @@ class _Reader:
 
     def document(self) -> Document:
         content = self._content()
+        self._check_nesting(content, "")
         self._check_schema(content)
         self._check_keys(content, "", (*_TEXTS, *_LISTS, *SECTIONS, "profiles"))
         profiles = self._table(content.get("profiles", {}), "profiles")
@@ -81,8 +84,24 @@ class _Reader:
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UsageError(f"platform file `{self._path}` cannot be read: {reason}", hint="check the path") from error
+        except RecursionError as error:
+            hint = f"give its tables at most {_DEEPEST} levels"
+            raise UsageError(f"platform file `{self._path}` nests too deeply", hint=hint) from error
         except ValueError as error:  # no UTF-8, or no TOML
             raise UsageError(f"`{self._path}` is no TOML file: {error}", hint="correct it there") from error
+
+    def _check_nesting(self, value: object, where: str, depth: int = 0) -> None:
+        """Refuse what cannot be computed with or shown: integers of more than 64 bits, and tables without end."""
+        if depth > _DEEPEST:
+            self._refuse("nests too deeply", f"give its tables at most {_DEEPEST} levels")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            self._refuse(f"has an integer of more than 64 bits at `{where}`", "write a smaller number")
+        if isinstance(value, dict):
+            for key, item in value.items():
+                self._check_nesting(item, f"{where}.{key}" if where else key, depth + 1)
+        if isinstance(value, list):
+            for item in value:
+                self._check_nesting(item, where, depth + 1)
 
     def _check_schema(self, content: Mapping[str, object]) -> None:
         if content.get("schema") != SCHEMA:
@@ -150,6 +169,8 @@ class _Reader:
             self._refuse(f"has a wrong `{key}.value`", f"write {_KIND_NAMES[field.kind]}{none}")
         if value < 0 or (field.positive and value == 0):
             self._refuse(f"has `{key}` = {value}", f"it must be {'above' if field.positive else 'at least'} 0")
+        if field.most is not None and value > field.most:
+            self._refuse(f"has `{key}` = {value}", f"it must be at most {field.most}")
         if field.unit == "share" and value > 1:
             self._refuse(f"has `{key}` = {value}", "it is a share from 0 to 1")
         return value if whole else float(value)

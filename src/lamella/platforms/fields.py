@@ -92,6 +92,9 @@ _DIVISORS = {
 }
 
 
+_MOST = {"limits.memory_max_mb": 4 << 20}  # 4 TB; plans look at every size
+
+
 @dataclass(frozen=True)
 class Field:
     """One value that a platform's file may hold.
@@ -102,6 +105,7 @@ class Field:
         required: Whether every platform must have it.
         removable: Whether it may be `"none"`: the platform has no such limit.
         positive: Whether it must be above zero; otherwise it must not be below.
+        most: The largest value that it may have; None: as large as a number can be.
     """
 
     unit: str
@@ -109,6 +113,7 @@ class Field:
     required: bool
     removable: bool
     positive: bool
+    most: int | None
 
 
 @cache
@@ -127,5 +132,6 @@ def known_fields() -> Mapping[str, Field]:
                 required=field.default is MISSING and place != PER_ARCHITECTURE,
                 removable=NoneType in get_args(hint),
                 positive=section == "limits" or place in _DIVISORS,
+                most=_MOST.get(place),
             )
     return known

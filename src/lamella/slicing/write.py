@@ -136,7 +136,8 @@ def _planned(
         raise UsageError("a plan says already where to cut", hint="give the model itself, or leave the criterion out")
     if optimize_first:
         raise UsageError(
-            "a plan is for the model as it is, and optimising changes its nodes", hint="give the model itself"
+            "a plan is for the model as it is, and optimising changes its nodes",
+            hint="leave one of the two out: the plan (or platform), or `--optimize-first`",
         )
     return source
 
