@@ -61,7 +61,7 @@ def check(
         typer.Option(
             "--run/--no-run",
             rich_help_panel=ENGINE,
-            help="Run the model to measure memory and time, or estimate them.",
+            help="Run the model to measure memory and time, or estimate them and fetch nothing.",
         ),
     ] = True,
     custom_ops: CustomOps = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from lamella.errors import UsageError
 from lamella.graph.model import Model
@@ -51,7 +52,7 @@ def check(
         architecture: `x86_64` or `arm64`; the platform's first by default.
         memory_mb: Memory of the functions; the platform's largest by default.
         batch: Rows in one request, where the model takes several.
-        run: Whether to run the model; without, memory and time are estimated.
+        run: Whether to run the model and fetch wheels; without, memory and time are estimated.
         custom_ops: Shared libraries with custom operators; they go into the package.
 
     Returns:
@@ -76,7 +77,7 @@ def check(
     memory = memory_of(resolved, memory_mb)
     subjects = open_subjects(model, batch=batch, custom_ops=custom_ops)
     extra = ("ml-dtypes",) if _needs_ml_dtypes(subjects) else ()
-    closure = closure_of(resolved, chosen, extra=extra)
+    closure = closure_of(resolved, chosen, extra=extra, fetch=run)
     setting = Setting(resolved, chosen, memory, memory == memory_of(resolved, None), closure, batch)
     measurement = measure(subjects, setting.cost_model, memory, run=run)
     cuttings = [fewest_slices(setting, figures) for figures in measurement.figures]
@@ -108,19 +109,32 @@ def _checks(
 
 def _function_checks(setting: Setting, figures: Figures, cutting: Cutting) -> Iterator[Check]:
     """The checks of one function; those of its format first, since nothing else matters where they fail."""
-    way_out = _way_out(figures, cutting)
-    yield from compatibility_checks(setting, figures.subject.model)
+    way_out = _way_out(setting, figures, cutting)
+    versions = list(compatibility_checks(setting, figures.subject.model))
+    yield from versions
     yield from size_checks(setting, figures.subject, way_out)
-    yield from running_checks(setting, figures, way_out)
+    too_new = any(found.limit in ("opset", "ir_version") and found.verdict == "violated" for found in versions)
+    if figures.error is None or figures.killed or not too_new:  # else the reason has been told
+        yield from running_checks(setting, figures, way_out)
     yield from saturation_check(setting, figures.subject)
 
 
-def _way_out(figures: Figures, cutting: Cutting) -> str:
-    what = "the model" if figures.subject.index is None else "this slice"
+def _way_out(setting: Setting, figures: Figures, cutting: Cutting) -> str:
+    subject = figures.subject
+    what = "the model" if subject.index is None else "this slice"
+    larger = "a platform with larger functions" if setting.largest else "larger functions"
+    if not cutting.activations_fit:
+        return f"no cut helps {what}, whose activations alone are too large: send smaller inputs, or choose {larger}"
     if cutting.count is None:
-        return f"no number of slices fits {what}: choose a platform with larger functions"
-    flag = f"--max-memory {cutting.max_memory_bytes // MB}MiB" if cutting.count > 1 else "--slices 2"
-    return f"cut {what} into at least {max(2, cutting.count)} slices (`lamella slice {flag}`)"
+        return f"no number of slices fits {what}: choose {larger}"
+    advice = f"cut {what} into at least {max(2, cutting.count)} slices"
+    if cutting.count > 1 and cutting.max_memory_bytes is None:
+        return advice
+    most = cutting.max_memory_bytes or 0
+    size = f"{most >> 10}KiB" if most % MB else f"{most >> 20}MiB"
+    flag = f"--max-memory {size}" if cutting.count > 1 else "--slices 2"
+    path = quote(str(subject.model.path)) if subject.index is None else "MODEL"
+    return f"{advice} (`lamella slice {path} {flag}`)"
 
 
 def _needs_ml_dtypes(subjects: Subjects) -> bool:

@@ -69,7 +69,9 @@ class Closure:
         return next((f"{w.name} {w.version}" for w in self.wheels if w.name == DISTRIBUTIONS[0]), DISTRIBUTIONS[0])
 
 
-def closure_of(platform: Platform, architecture: Architecture, *, extra: Sequence[str] = ()) -> Closure:
+def closure_of(
+    platform: Platform, architecture: Architecture, *, extra: Sequence[str] = (), fetch: bool = True
+) -> Closure:
     """The closure for a platform.
 
     Wheels that were measured before are looked up. Others are fetched (the large ones take 40 MB together) and measured
@@ -79,6 +81,7 @@ def closure_of(platform: Platform, architecture: Architecture, *, extra: Sequenc
         platform: Its Python versions decide which wheels are taken.
         architecture: Of the functions.
         extra: Further distributions, such as `ml-dtypes`.
+        fetch: Whether to fetch what was not measured before; without, the nearest versions have to do.
     """
     python = python_of(platform)
     wanted = [pinned(name) for name in (*DISTRIBUTIONS, *extra)]
@@ -88,6 +91,8 @@ def closure_of(platform: Platform, architecture: Architecture, *, extra: Sequenc
     note = None
     if missing:
         try:
+            if not fetch:
+                raise WheelsError("nothing was fetched")
             fetched = fetch_records(missing, python=python, architecture=architecture)
             keep_records(fetched)
         except WheelsError as error:

@@ -15,6 +15,8 @@ from lamella.planner.plan import ENGINE_FLOOR_BYTES, plan
 from lamella.planner.units import units_of
 from lamella.platforms.base import MB
 
+_COARSE_BYTES = 16 * MB  # larger bounds are given in MiB, smaller ones in KiB
+
 Fits = Callable[[int, int], bool]
 """Whether a slice with these bytes of weights and of activations fits a function."""
 
@@ -26,10 +28,13 @@ class Cutting:
     Attributes:
         count: The fewest slices of which each fits a function's memory and package; None where no number does.
         max_memory_bytes: For `lamella slice --max-memory`: a bound under which every slice fits; it may make more.
+            None where there is no such bound.
+        activations_fit: Whether the activations alone would fit; no cut makes their worst moment smaller.
     """
 
     count: int | None
-    max_memory_bytes: int
+    max_memory_bytes: int | None
+    activations_fit: bool = True
 
 
 def fewest_slices(setting: Setting, figures: Figures) -> Cutting:
@@ -47,18 +52,24 @@ def fewest_slices(setting: Setting, figures: Figures) -> Cutting:
     floor, weight, activation = _memory_factors(setting, figures)
     most = setting.memory_mb * MB
     bound = int(min(room, (most - floor) / max(weight, activation)))
+    if setting.batch > 1:  # `lamella slice` counts the activations of one row
+        bound -= int(figures.load.activations_bytes)
+    bound -= bound % (MB if bound > _COARSE_BYTES else 1024)
     max_memory_bytes = ENGINE_FLOOR_BYTES + bound
+    activations_fit = bool(floor + activation * figures.load.activations_bytes <= most)
     if _whole_fits(setting, figures, room):
-        return Cutting(1, max_memory_bytes)
+        return Cutting(1, max_memory_bytes, activations_fit)
 
     def fits(weights: int, activations: int) -> bool:
         return weights <= room and floor + weight * weights + activation * activations <= most
 
-    orders = (cuts_of(subject.flow, order, *subject.values) for order in candidate_orders(subject.flow))
+    orders = [cuts_of(subject.flow, order, *subject.values) for order in candidate_orders(subject.flow)]
     counts = [count for cuts in orders if (count := fewest(cuts, fits)) is not None]
     if counts:
-        return Cutting(max(2, min(counts)), max_memory_bytes)
-    return Cutting(_with_splits(subject, max_memory_bytes) if bound > 0 else None, max_memory_bytes)
+        bounded = any(fewest(cuts, lambda weights, activations: weights + activations <= bound) for cuts in orders)
+        return Cutting(max(2, min(counts)), max_memory_bytes if bounded else None, activations_fit)
+    split = _with_splits(subject, max_memory_bytes) if bound > 0 else None
+    return Cutting(split, max_memory_bytes, activations_fit)
 
 
 def fewest(cuts: Cuts, fits: Fits) -> int | None:
@@ -84,7 +95,7 @@ def fewest(cuts: Cuts, fits: Fits) -> int | None:
 
 
 def _whole_fits(setting: Setting, figures: Figures, room: float) -> bool:
-    in_memory = figures.error is None and figures.peak_bytes <= setting.memory_mb * MB
+    in_memory = not figures.killed and figures.peak_bytes <= setting.memory_mb * MB
     return in_memory and float(figures.load.weights_bytes) <= room
 
 
@@ -99,14 +110,19 @@ def _package_room(setting: Setting, subject: Subject) -> float:
 
 
 def _memory_factors(setting: Setting, figures: Figures) -> tuple[float, float, float]:
-    """Resident bytes of an empty function, and for each byte of weights and of activations."""
+    """Resident bytes of an empty function, and for each byte of weights and of activations.
+
+    Together they give what the whole was found to take. Weights that the engine copies count as often as in the whole.
+    """
     speeds, load = setting.platform.speeds, figures.load
     tensors = float(load.inline_bytes + load.object_in_bytes + load.object_out_bytes)
     floor = speeds.floor_mb * MB
-    estimated = float(setting.cost_model.peak_bytes(load)) - floor
-    scale = (figures.peak_bytes - floor) / estimated if figures.measured and estimated > 0 else 1.0
+    empty = floor + tensors
+    estimated = float(setting.cost_model.peak_bytes(load)) - empty
+    scale = (figures.peak_bytes - empty) / estimated if figures.measured and estimated > 0 else 1.0
     scale = max(scale, 0.1)
-    return floor + tensors, scale * max(speeds.weights_factor, 0.1), scale * max(speeds.activations_factor, 0.1)
+    copies = float(load.held_bytes) / float(load.weights_bytes) if load.weights_bytes else 1.0
+    return empty, scale * max(speeds.weights_factor * copies, 0.1), scale * max(speeds.activations_factor, 0.1)
 
 
 def _with_splits(subject: Subject, max_memory_bytes: int) -> int | None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
-from lamella.errors import InputError
+from lamella.errors import InputError, LamellaError
 from lamella.graph.samples import SEQUENCE, sample_inputs
 from lamella.packaging.subject import Subject, Subjects
 from lamella.packaging.trial import Trial, try_out
 from lamella.planner.cost import CostModel, Load
 from lamella.planner.residency import model_held_bytes
 from lamella.planner.timing import node_times
+from lamella.platforms.base import MB
 from lamella.runtime.cpu import thread_count
 from lamella.tensors import Array
 from lamella.wire import encode
@@ -31,10 +32,12 @@ class Figures:
     Attributes:
         subject: What it runs.
         load: What the cost model is asked with: measured where it was, else estimated.
-        peak_bytes: Resident memory at its worst.
+        peak_bytes: Resident memory at its worst, with `added_bytes`.
         measured: Whether `peak_bytes` and the time come from a run.
         error: Why it could not be loaded, in the engine's words.
         killed: Whether the process that ran it was killed, as the system does where memory runs out.
+        failure: Why it was loaded and did not run, in the engine's words.
+        added_bytes: The part of `peak_bytes` that the platform's own runtime takes beyond the one here.
     """
 
     subject: Subject
@@ -43,6 +46,8 @@ class Figures:
     measured: bool
     error: str | None = None
     killed: bool = False
+    failure: str | None = None
+    added_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,14 +137,18 @@ class _Measuring:
         if any(len(request) < len(names) for request in requests):
             self._notes.append(f"memory{part.label} is estimated: what it takes was not made")
             return None
-        trial = try_out(
-            part.model.path,
-            [{name: array for name, array in request.items() if array is not None} for request in requests],
-            threads=self._threads,
-            time_limit_s=self._time_limit_s,
-            until_first=True,
-            custom_ops=part.custom_ops,
-        )
+        try:
+            trial = try_out(
+                part.model.path,
+                [{name: array for name, array in request.items() if array is not None} for request in requests],
+                threads=self._threads,
+                time_limit_s=self._time_limit_s,
+                until_first=True,
+                custom_ops=part.custom_ops,
+            )
+        except LamellaError as error:  # an input of less than 8 bits an element, which does not travel
+            self._notes.append(f"memory{part.label} is estimated: {error.message}")
+            return None
         if trial.runs and trial.runs[-1].outputs is not None:
             if first:
                 self._sequence = list(self._requests)[len(trial.runs) - 1]
@@ -156,12 +165,13 @@ class _Measuring:
         run = trial.runs[-1]
         if run.error is not None:
             self._notes.append(f"memory{part.label} is estimated: it does not run on made-up inputs: {run.error}")
-            return estimated
+            return replace(estimated, failure=run.error)
         platform = self._model.platform
         there = self._model.speedup(self._threads * platform.speeds.mb_per_vcpu)
         compute_ms = median(run.infer_ms[1:] or run.infer_ms) * float(there)
         load = _load(part, compute_ms, platform.speeds.inline_bytes)
-        return Figures(part, load, trial.peak_bytes, True)
+        added = max(0, int(platform.speeds.floor_mb * MB) - trial.floor_bytes)
+        return Figures(part, load, trial.peak_bytes + added, True, added_bytes=added)
 
 
 def _estimated(part: Subject, model: CostModel) -> Figures:

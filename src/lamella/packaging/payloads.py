@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from lamella.errors import LamellaError
 from lamella.graph.samples import evaluate
@@ -42,7 +43,7 @@ def payload_checks(setting: Setting, subjects: Subjects, measurement: Measuremen
     if subjects.is_whole:
         yield from _possible_hops(setting, subjects)
     else:
-        yield from _hops(setting, subjects.crossing_bytes or ())
+        yield from _hops(setting, subjects)
 
 
 def _bytes(tensors: Mapping[str, Array] | None, *, response: bool) -> int | None:
@@ -95,14 +96,36 @@ def _possible_hops(setting: Setting, subjects: Subjects) -> Iterator[Check]:
     )
 
 
-def _hops(setting: Setting, crossing_bytes: Sequence[int]) -> Iterator[Check]:
-    for index, size in enumerate(crossing_bytes):
-        yield setting.against(
+def _hops(setting: Setting, subjects: Subjects) -> Iterator[Check]:
+    """What each cut of a slices directory hands on, with the rows that were asked for.
+
+    The function that makes a tensor decides by its raw bytes whether that travels in the request.
+    """
+    inline_bytes = setting.platform.speeds.inline_bytes
+    for index, sizes in enumerate(_crossing(subjects)):
+        stored = [size for size in sizes if size > inline_bytes]
+        detail = "bytes alive across the cut"
+        if stored:
+            detail += f"; {sum(stored):,} of them, raw, in tensors of more than {inline_bytes:,} bytes"
+        hint = "these values go through the object store, which adds its latency to each request"
+        found = setting.against(
             "workflow_payload_bytes",
             f"hop from slice {index}, encoded",
-            encoded_bytes(size),
+            encoded_bytes(sum(sizes)),
             origin="estimated",
             above="warning",
-            hint="these values go through the object store, which adds its latency to each request",
-            detail="bytes alive across the cut",
+            hint=hint,
+            detail=detail,
         )
+        yield replace(found, verdict="warning", hint=hint) if stored and found.verdict == "ok" else found
+
+
+def _crossing(subjects: Subjects) -> Iterator[list[int]]:
+    """Bytes of each value that is made in front of a cut and taken behind it; for every cut."""
+    parts = subjects.parts
+    made: dict[str, int] = {}
+    for index, part in enumerate(parts[:-1]):
+        graph, sizes = part.model.graph, part.values[0]
+        made.update((value.name, sizes.get(value.name, 0)) for value in graph.outputs)
+        wanted = {value.name for later in parts[index + 1 :] for value in later.model.graph.required_inputs}
+        yield [size for name, size in made.items() if name in wanted]

@@ -19,11 +19,11 @@ class Check:
 
     Attributes:
         limit: What limits: a field of `platforms.base.Limits`, or `memory_mb`, `opset`, `ir_version`, `engine`,
-            `batch`, `saturation`.
+            `engine_version`, `batch`, `saturation`.
         title: The same for people, with the slice or domain that it is about.
         value: What the model takes, in `unit`; None where that is not known.
         allowed: What the limit is, in `unit`; None where the platform sets none.
-        unit: `bytes`, `s`, `version`, or empty.
+        unit: `bytes`, `MB` (of 1024 KB), `s`, `rows`, `version`, or empty.
         verdict: `violated` means that it does not fit; `warning` that it may cost time, money or accuracy.
         origin: How `value` was found.
         source: Where `allowed` comes from, with the date it was read.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from lamella.errors import InputError
+from lamella.errors import LamellaError
 from lamella.graph.samples import sample_inputs
 from lamella.packaging.baked import baked_node
 from lamella.packaging.measuring import SEQUENCES, Measurement, available_bytes
 from lamella.packaging.report import Check, Verdict
 from lamella.packaging.setting import Setting
-from lamella.packaging.subject import Subject, Subjects, batch_inputs, with_batch
+from lamella.packaging.subject import Subjects, batch_inputs, with_batch
 from lamella.packaging.trial import Run, try_out
 from lamella.slicing.differences import difference
-from lamella.tensors import Array
+from lamella.tensors import Array, TensorSpec
 
 BATCHES = (5, 2, 1, 1)
 """Rows that are run; one row twice, to see whether the model answers the same way twice."""
@@ -26,62 +27,94 @@ _TIME_LIMIT_S = 900.0
 def batch_check(setting: Setting, subjects: Subjects, measurement: Measurement, *, run: bool) -> Iterator[Check]:
     """Run 1, 2 and 5 rows, and compare what each row gets.
 
-    A model that takes one row only is a violation where more were asked for, and else a warning.
+    A model that does not take the rows that were asked for is a violation, or a warning where that was one. Where
+    several were asked for and nothing can be told, that is a warning too.
     """
-    model = subjects.parts[0].model
-    inputs = [value.spec for value in model.graph.required_inputs]
-    if not subjects.is_whole or not inputs:
-        return
+    inputs = subjects.declared
     batched = batch_inputs(inputs)
     if not batched:
-        fixed = next((spec for spec in inputs if spec.shape), inputs[0])
-        rows = fixed.shape[0] if fixed.shape else 1
-        detail = f"the first dimension of input `{fixed.name}` is fixed at {rows}"
-        yield _found(setting, int(rows) if isinstance(rows, int) else 1, detail, "export it with a dynamic batch")
+        yield from _fixed(setting, inputs)
         return
-    figures = measurement.figures[0]
+    figures = measurement.figures
     free = available_bytes()
-    if not run or measurement.inputs is None or figures.error is not None:
-        yield _unknown("nothing was run")
-    elif free is not None and figures.peak_bytes + max(BATCHES) * float(figures.load.activations_bytes) > free:
-        yield _unknown(f"{max(BATCHES)} rows were not run: this machine has {free >> 20} MiB free")
+    needed = sum(found.peak_bytes + max(BATCHES) * float(found.load.activations_bytes) for found in figures)
+    if not run or measurement.inputs is None or any(found.error is not None for found in figures):
+        yield _unknown(setting, "nothing was run")
+    elif free is not None and needed > free:
+        yield _unknown(setting, f"{max(BATCHES)} rows were not run: this machine has {free >> 20} MiB free")
     else:
         yield _compared(setting, subjects, batched, measurement)
 
 
+def _fixed(setting: Setting, inputs: Sequence[TensorSpec]) -> Iterator[Check]:
+    """What is to be said where no input takes several rows, or all take a number of their own."""
+    if not inputs:
+        return
+    first = next((spec for spec in inputs if spec.shape), None)
+    rows = first.shape[0] if first is not None and first.shape else 1
+    assert isinstance(rows, int)
+    detail = f"input `{inputs[0].name}` has no dimension for rows"
+    if first is not None:
+        detail = f"the first dimension of input `{first.name}` is fixed at {rows}"
+    if setting.batch == rows > 1:
+        yield Check("batch", "batch", rows, rows, "rows", "ok", "counted", SOURCE, detail)
+    else:
+        yield _found(setting, rows, detail, "export it with a dynamic batch")
+
+
 def _found(setting: Setting, rows: int, detail: str, hint: str) -> Check:
-    verdict: Verdict = "violated" if setting.batch > rows else "warning"
-    way_out = f"{hint}, or send one row at a time" if rows == 1 else hint
+    verdict: Verdict = "warning" if setting.batch == 1 else "violated"
+    way_out = f"{hint}, or send {'one row' if rows == 1 else f'{rows} rows'} at a time"
     return Check("batch", "batch", setting.batch, rows, "rows", verdict, "measured", SOURCE, detail, way_out)
 
 
-def _unknown(reason: str | None) -> Check:
-    return Check("batch", "batch", None, None, "rows", "skipped", "measured", SOURCE, reason)
+def _unknown(setting: Setting, reason: str | None) -> Check:
+    """Nothing was found out: that matters where several rows were asked for."""
+    if setting.batch == 1:
+        return Check("batch", "batch", None, None, "rows", "skipped", "measured", SOURCE, reason)
+    hint = "compare what a row gets alone and among others before you send several"
+    return Check("batch", "batch", setting.batch, None, "rows", "warning", "estimated", SOURCE, reason, hint)
 
 
 def _compared(setting: Setting, subjects: Subjects, batched: Sequence[str], measurement: Measurement) -> Check:
-    part = subjects.parts[0]
     reason: str | None = None
-    for sequence in (measurement.sequence,) if measurement.figures[0].measured else SEQUENCES:
+    ran = any(found.measured for found in measurement.figures)
+    for sequence in (measurement.sequence,) if ran else SEQUENCES:
         try:
             requests = _requests(subjects, batched, sequence)
-        except InputError as error:
-            return _unknown(error.message)
-        trial = try_out(
-            part.model.path, requests, threads=1, time_limit_s=_TIME_LIMIT_S, rounds=1, custom_ops=part.custom_ops
-        )
+            trial = try_out(
+                Path(subjects.path),
+                requests,
+                threads=1,
+                time_limit_s=_TIME_LIMIT_S,
+                rounds=1,
+                custom_ops=subjects.parts[0].custom_ops,
+            )
+        except LamellaError as error:  # inputs that cannot be made up, or do not travel
+            return _unknown(setting, error.message)
         if len(trial.runs) == len(requests) and trial.runs[-1].error is None:
-            return _judged(setting, part, requests, trial.runs)
+            return _judged(setting, subjects, requests, trial.runs, measurement)
         reason = trial.error or trial.runs[-1].error
-    return _unknown(reason)
+    return _unknown(setting, reason)
 
 
-def _judged(setting: Setting, part: Subject, requests: Sequence[Mapping[str, Array]], runs: Sequence[Run]) -> Check:
+def _judged(
+    setting: Setting,
+    subjects: Subjects,
+    requests: Sequence[Mapping[str, Array]],
+    runs: Sequence[Run],
+    measurement: Measurement,
+) -> Check:
     reason = _difference(runs)
+    failure = next((found.failure for found in measurement.figures if found.failure is not None), None)
+    if reason is None and setting.batch > 1 and failure is not None:
+        reason = f"{setting.batch} rows do not run: {_short(failure)}"
+    if reason is None and not _settled(runs):
+        return _unknown(setting, "no output answers the same way twice, so no rows were compared")
     if reason is None:
         detail = f"{', '.join(str(rows) for rows in sorted(set(BATCHES)))} rows give equal rows"
         return Check("batch", "batch", setting.batch, None, "rows", "ok", "measured", SOURCE, detail)
-    node = baked_node(part, requests[-1], requests[1])
+    node = baked_node(subjects.parts[0], requests[-1], requests[1]) if subjects.is_whole else None
     does = "mixes the rows" if all(run.error is None for run in runs) else "bakes the batch in"
     where = "" if node is None else f"; {node} {does}"
     return _found(setting, 1, reason + where, "export it with a dynamic batch and without operators over all rows")
@@ -90,21 +123,19 @@ def _judged(setting: Setting, part: Subject, requests: Sequence[Mapping[str, Arr
 def _requests(subjects: Subjects, batched: Sequence[str], sequence: int) -> list[dict[str, Array]]:
     """Inputs of the most rows, and the first rows of these."""
     most = max(BATCHES)
-    inputs = [value.spec for value in subjects.parts[0].model.graph.required_inputs]
-    whole = sample_inputs(with_batch(inputs, most), bounds=subjects.index_bounds, sequence=sequence)
+    whole = sample_inputs(with_batch(subjects.declared, most), bounds=subjects.index_bounds, sequence=sequence)
     return [{name: array[:rows] if name in batched else array for name, array in whole.items()} for rows in BATCHES]
 
 
 def _difference(runs: Sequence[Run]) -> str | None:
     """Why the rows of larger batches are not those of a smaller one; None where they are."""
-    alone, again = runs[2].outputs or {}, runs[3].outputs or {}
-    random = [name for name, array in alone.items() if array is not None and not _same(name, array, again.get(name))]
+    alone, settled = runs[2].outputs or {}, _settled(runs)
     for run, rows in zip(runs[:2], BATCHES[:2], strict=True):
         if run.error is not None:
             return f"{rows} rows do not run: {_short(run.error)}"
         for name, array in (run.outputs or {}).items():
             single = alone.get(name)
-            if name in random or array is None or single is None:
+            if name not in settled or array is None or single is None:
                 continue
             if not array.shape or not single.shape or len(array) != rows * len(single):
                 return f"output `{name}` has shape {list(array.shape)} for {rows} rows, {list(single.shape)} for one"
@@ -112,6 +143,12 @@ def _difference(runs: Sequence[Run]) -> str | None:
                 apart = difference(name, single, array[: len(single)]).max_abs_diff
                 return f"output `{name}` of the first of {rows} rows differs by {apart:.3g} from what it is alone"
     return None
+
+
+def _settled(runs: Sequence[Run]) -> list[str]:
+    """Names of the outputs that are tensors and answer one row the same way twice."""
+    alone, again = runs[2].outputs or {}, runs[3].outputs or {}
+    return [name for name, array in alone.items() if array is not None and _same(name, array, again.get(name))]
 
 
 def _same(name: str, expected: Array, actual: Array | None) -> bool:

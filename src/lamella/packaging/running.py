@@ -33,7 +33,9 @@ def _refused(setting: Setting, figures: Figures) -> Check:
         "measured",
         setting.closure.engine,
         detail=figures.error,
-        hint="export the model for an older opset, or name the library with its operators with `--custom-ops`",
+        hint="build the library with its operators for this engine"
+        if figures.subject.custom_ops
+        else "export the model for an older opset, or name the library with its operators with `--custom-ops`",
         slice=figures.subject.index,
     )
 
@@ -42,9 +44,13 @@ def _memory(setting: Setting, figures: Figures, way_out: str) -> Check:
     taken = ceil(figures.peak_bytes / MB)
     fits = taken <= setting.memory_mb and not figures.killed
     sizes = setting.limits.memory_sizes(taken)
-    detail = f"a function of {sizes[0]:,} MB holds it" if sizes else None
+    details = [f"a function of {sizes[0]:,} MB holds it"] if sizes else []
+    if figures.added_bytes:
+        details.append(
+            f"{ceil(figures.added_bytes / MB):,} MB of it are added, since the platform's runtime takes more"
+        )
     if figures.killed:
-        detail = "the system killed the process that ran it here"
+        details = ["the system killed the process that ran it here"]
     larger = f"give it {sizes[0]:,} MB, or " if sizes and not fits and not setting.largest else ""
     return Check(
         "memory_max_mb" if setting.largest else "memory_mb",
@@ -55,8 +61,8 @@ def _memory(setting: Setting, figures: Figures, way_out: str) -> Check:
         "ok" if fits else "violated",
         "measured" if figures.measured else "estimated",
         source_of(setting.platform, "memory_max_mb") if setting.largest else "what was asked for",
-        detail,
-        None if fits else f"{larger}{way_out}",
+        "; ".join(details) or None,
+        None if fits else f"{_fewer(setting)}{larger}{way_out}",
         figures.subject.index,
     )
 
@@ -80,7 +86,7 @@ def _times(setting: Setting, figures: Figures, way_out: str) -> Iterator[Check]:
         _rounded(request_s),
         origin=origin,
         unit="s",
-        hint=way_out if setting.largest else f"{_FASTER}, or {way_out}",
+        hint=f"{_fewer(setting)}{'' if setting.largest else f'{_FASTER}, or '}{way_out}",
         detail=f"{detail}, and the initialisation, which runs again" if again else detail,
     )
     yield setting.against(
@@ -93,6 +99,10 @@ def _times(setting: Setting, figures: Figures, way_out: str) -> Iterator[Check]:
         hint=f"it is stopped, and runs again within the first request: {way_out}, whose parts load side by side",
         detail=detail,
     )
+
+
+def _fewer(setting: Setting) -> str:
+    return "send fewer rows at a time, or " if setting.batch > 1 else ""
 
 
 def _rounded(seconds: float) -> float:

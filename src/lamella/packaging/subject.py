@@ -71,7 +71,8 @@ class Subjects:
 
     Attributes:
         path: The model's file, or the slices directory.
-        inputs: What a request holds, with the batch that was asked for.
+        declared: What a request holds, as the model declares it.
+        inputs: The same with the batch that was asked for.
         outputs: Names of what a response holds.
         index_bounds: For inputs that pick rows of a table, its length.
         parts: The model, or its slices in the order they run.
@@ -79,6 +80,7 @@ class Subjects:
     """
 
     path: str
+    declared: tuple[TensorSpec, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     index_bounds: Mapping[str, int]
@@ -108,6 +110,7 @@ def open_subjects(source: Model | str | Path, *, batch: int, custom_ops: Sequenc
     subject = Subject(source, None, dict.fromkeys(batch_names(inputs), batch), libraries)
     return Subjects(
         str(source.path),
+        tuple(inputs),
         with_batch(inputs, batch),
         tuple(value.name for value in source.graph.outputs),
         index_bounds(source),
@@ -119,15 +122,23 @@ def open_subjects(source: Model | str | Path, *, batch: int, custom_ops: Sequenc
 def _from_directory(directory: Path, batch: int, libraries: tuple[Path, ...]) -> Subjects:
     manifest = read_manifest(directory)
     dims = dict.fromkeys(batch_names(manifest.inputs), batch)
-    parts = (Subject(load(directory / entry.file), entry.index, dims, libraries) for entry in manifest.slices)
+    models = ((entry.index, load(directory / entry.file)) for entry in manifest.slices)
+    parts = (Subject(model, index, _own_dims(model, dims), libraries) for index, model in models)
     return Subjects(
         str(directory),
+        tuple(manifest.inputs),
         with_batch(manifest.inputs, batch),
         tuple(spec.name for spec in manifest.outputs),
         manifest.index_bounds,
         tuple(parts),
         manifest.crossing_bytes,
     )
+
+
+def _own_dims(model: Model, dims: Mapping[str, int]) -> dict[str, int]:
+    """Those dimensions that a slice has, too: rows may be baked in on the way to it."""
+    names = {dim for value in model.graph.required_inputs for dim in value.spec.shape or ()}
+    return {name: size for name, size in dims.items() if name in names}
 
 
 def batch_inputs(inputs: Sequence[TensorSpec]) -> list[str]:

@@ -75,6 +75,9 @@ def try_out(
         rounds: How often each request is inferred.
         until_first: Stop at the first request that succeeds.
         custom_ops: Shared libraries with custom operators.
+
+    Raises:
+        UnsupportedModelError: A request holds what does not travel: a tensor of less than 8 bits an element.
     """
     with tempfile.TemporaryDirectory(prefix="lamella-trial-") as folder:
         files = [Path(folder) / f"{index}.in" for index in range(len(requests))]
@@ -87,6 +90,7 @@ def try_out(
             "rounds": rounds,
             "until_first": until_first,
             "custom_ops": [str(library) for library in custom_ops],
+            "result": str(Path(folder) / "result.json"),
         }
         return _run(order, time_limit_s)
 
@@ -99,8 +103,10 @@ def _run(order: Mapping[str, object], time_limit_s: float) -> Trial:
         finished = subprocess.run(
             command,
             input=json.dumps(order),
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
             check=False,
             timeout=time_limit_s,
             env=surroundings,
@@ -113,7 +119,10 @@ def _run(order: Mapping[str, object], time_limit_s: float) -> Trial:
     if finished.returncode:
         last = (finished.stderr.strip().splitlines() or ["no reason given"])[-1]
         return Trial(error=f"its process failed: {last}")
-    return _trial(json.loads(finished.stdout))
+    try:
+        return _trial(json.loads(Path(str(order["result"])).read_text()))
+    except (OSError, ValueError, KeyError):  # it ended early, with an exit status of 0
+        return Trial(error="its process left no result that can be read")
 
 
 def _trial(found: dict[str, object]) -> Trial:

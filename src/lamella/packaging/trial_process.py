@@ -1,6 +1,7 @@
 """The process that `trial` starts: one model, inferred and measured.
 
-An order comes in as JSON, and what was found goes out. It imports what a function would, and nothing of the planner.
+An order comes in as JSON, and what was found goes to the file that it names, since libraries may print. It imports what
+a function would, and nothing of the planner.
 """
 
 from __future__ import annotations
@@ -59,4 +60,5 @@ def _infer(pipeline: Pipeline, request: Path, rounds: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    json.dump(run(json.load(sys.stdin)), sys.stdout)
+    wanted = json.load(sys.stdin)
+    Path(wanted["result"]).write_text(json.dumps(run(wanted)))

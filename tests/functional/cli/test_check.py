@@ -1,6 +1,7 @@
 """`lamella check`."""
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,9 @@ def test_what_does_not_fit_is_exit_status_1_with_the_way_out(lamella: Lamella, f
     assert violation["allowed"] == limit < violation["value"]
     assert violation["source"] == "our own cluster (2026-11-21)"
     assert shown["minimum_slices"] == 3
-    flag = violation["hint"].split("`")[1].removeprefix("lamella slice ").split()
-    assert lamella("slice", "wide.onnx", *flag, "-o", "wide.slices").status == 0
+    told = violation["hint"].split("`")[1].removeprefix("lamella ").split()
+    assert told[:2] == ["slice", "wide.onnx"]
+    assert lamella(*told, "-o", "wide.slices").status == 0
     assert lamella("check", "wide.slices", "--platform", "small.toml", "--no-run").status == 0
 
 
@@ -106,6 +108,21 @@ def test_names_in_a_model_reach_the_terminal_as_escapes(lamella: Lamella, folder
     assert "`x\\x1b[31m`" in result.err
 
 
+@pytest.mark.parametrize(("text", "memory_mb"), [("2048", 2048), ("2GB", 2048), ("1769MB", 1769), ("1.5 GiB", 1536)])
+def test_memory_is_taken_as_a_size_too(lamella: Lamella, text: str, memory_mb: int) -> None:
+    result = lamella("check", "mlp.onnx", "--platform", "aws-lambda", "--no-run", "--json", "--memory", text)
+    assert result.json["memory_mb"] == memory_mb
+
+
+def test_value_and_limit_are_in_the_same_unit(lamella: Lamella) -> None:
+    result = lamella("check", "mlp.onnx", "--platform", "aws-lambda", "--batch", "3", "--no-run")
+    rows = {line.split("  ")[0]: line for line in result.out.splitlines()}
+    assert rows["package, unzipped"].count(" MiB") == 2
+    assert rows["time"].count(" s") == 2
+    assert rows["request, encoded"].count(" B") == 2
+    assert rows["batch"].split() == ["batch", "3", "-", "estimated", "warning"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -118,6 +135,10 @@ def test_names_in_a_model_reach_the_terminal_as_escapes(lamella: Lamella, folder
         (
             ["mlp.onnx", "--platform", "aws-lambda", "--memory", "99999"],
             "error: AWS Lambda has no function of 99999 MB\n",
+        ),
+        (
+            ["mlp.onnx", "--platform", "aws-lambda", "--memory", "2 cows"],
+            "error: `--memory` takes a whole number of MB or a size, not `2 cows`\n",
         ),
         (
             ["mlp.onnx", "--platform", "aws-lambda", "--architecture", "vax"],
@@ -140,3 +161,14 @@ def test_runs_as_a_process_of_its_own(process: Process) -> None:
     finished = process("check", "mlp.onnx", env=environment)
     assert finished.returncode == 0, finished.stderr
     assert b"fits local" in finished.stdout
+
+
+def test_the_command_in_the_hint_slices_for_the_rows_that_were_asked_for(lamella: Lamella, folder: Path) -> None:
+    models.mlp(folder / "wide model.onnx", layers=16, width=1024)  # 64 MiB of weights
+    arguments = ("--platform", "aws-lambda", "--memory", "128", "--batch", "64", "--no-run")
+    hint = lamella("check", "wide model.onnx", *arguments, "--json").json["violations"][0]["hint"]
+    assert hint.startswith("send fewer rows at a time, or give it ")
+    command = shlex.split(hint.split("`")[1])
+    assert command[:3] == ["lamella", "slice", "wide model.onnx"]
+    assert lamella(*command[1:], "-o", "wide.slices").status == 0
+    assert lamella("check", "wide.slices", *arguments).status == 0

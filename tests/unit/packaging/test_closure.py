@@ -6,6 +6,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lamella.packaging import closure as module
 from lamella.packaging.closure import DISTRIBUTIONS, closure_of
 from lamella.packaging.records import Record, cached_records, keep_records, shipped_records
@@ -54,6 +56,14 @@ def test_versions_that_cannot_be_fetched_are_replaced_by_the_nearest_and_said_so
     assert "numpy==0.0.1 is counted as numpy==2" in found.note
     assert found.as_of in found.note
     assert 90e6 < found.unzipped_bytes < 125e6
+
+
+def test_nothing_is_fetched_where_that_is_not_wanted(aws: Platform, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "pinned", lambda name: f"{name}==0.0.1")
+    monkeypatch.setattr(module, "fetch_records", lambda *_, **__: pytest.fail("fetched"))
+    found = closure_of(aws, "x86_64", fetch=False)
+    assert found.note is not None
+    assert found.note.startswith("nothing was fetched; onnxruntime==0.0.1 is counted as onnxruntime==")
 
 
 def test_what_nobody_measured_is_not_counted_and_said_so(aws: Platform) -> None:

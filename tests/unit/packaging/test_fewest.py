@@ -1,6 +1,7 @@
 """The fewest slices that fit are the fewest of all cuts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests import models
 from tests.unit.packaging.conftest import Settings
 
 from lamella.graph import load
-from lamella.packaging.fewest import fewest, fewest_slices
+from lamella.packaging.fewest import _memory_factors, fewest, fewest_slices
 from lamella.packaging.measuring import measure
 from lamella.packaging.subject import Subject, open_subjects
 from lamella.planner import plan
@@ -70,3 +71,35 @@ def test_none_where_the_closure_alone_is_too_large(tmp_path: Path, setting: Sett
     subjects = open_subjects(models.mlp(tmp_path / "mlp.onnx"), batch=1, custom_ops=())
     where = setting(package_unzipped_bytes=MB)
     assert fewest_slices(where, measure(subjects, where.cost_model, 1769, run=False).figures[0]).count is None
+
+
+@pytest.mark.parametrize("builder", [models.residual_conv, models.lookup, models.mlp])
+def test_what_was_measured_too_large_does_not_fit_as_a_whole(
+    tmp_path: Path, setting: Settings, builder: Callable[[Path], Path]
+) -> None:
+    subjects = open_subjects(builder(tmp_path / "model.onnx"), batch=1, custom_ops=())
+    where = setting(memory_mb=128)
+    figures = measure(subjects, where.cost_model, 128, run=False).figures[0]
+    too_large = replace(figures, measured=True, peak_bytes=128 * MB + 1)
+    floor, weight, activation = _memory_factors(where, too_large)
+    load = figures.load
+    taken = floor + weight * float(load.weights_bytes) + activation * float(load.activations_bytes)
+    assert taken == pytest.approx(too_large.peak_bytes)
+    assert fewest_slices(where, too_large).count != 1
+
+
+def test_an_error_of_the_engine_makes_no_slices_and_a_kill_does(tmp_path: Path, setting: Settings) -> None:
+    subjects = open_subjects(models.mlp(tmp_path / "mlp.onnx"), batch=1, custom_ops=())
+    where = setting()
+    figures = measure(subjects, where.cost_model, 1769, run=False).figures[0]
+    assert fewest_slices(where, replace(figures, error="no such operator")).count == 1
+    assert fewest_slices(where, replace(figures, error="signal 9", killed=True)).count == 2
+
+
+def test_activations_that_no_cut_makes_smaller_are_told_apart(tmp_path: Path, setting: Settings) -> None:
+    path = models.mlp(tmp_path / "mlp.onnx")
+    where = setting(memory_mb=128)
+    few, many = (open_subjects(path, batch=batch, custom_ops=()) for batch in (1, 1_000_000))
+    assert fewest_slices(where, measure(few, where.cost_model, 128, run=False).figures[0]).activations_fit
+    found = fewest_slices(where, measure(many, where.cost_model, 128, run=False).figures[0])
+    assert (found.count, found.activations_fit) == (None, False)

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from tests import models
 from tests.unit.packaging.conftest import Settings
 
+import lamella
+from lamella.graph import samples
 from lamella.packaging.measuring import measure
 from lamella.packaging.report import Check
 from lamella.packaging.rows import batch_check
@@ -88,9 +90,56 @@ def test_a_model_that_answers_at_random_is_not_blamed(tmp_path: Path, setting: S
         helper.make_node("Add", ["x", "noise"], ["y"], "add"),
     ]
     (check,) = checked(setting, chain(tmp_path / "model.onnx", nodes))
-    assert check.verdict == "ok"
+    assert check.verdict == "skipped"
+    assert check.detail == "no output answers the same way twice, so no rows were compared"
 
 
 def test_nothing_is_claimed_without_a_run(tmp_path: Path, setting: Settings) -> None:
     (check,) = checked(setting, models.mlp(tmp_path / "model.onnx"), run=False)
     assert (check.verdict, check.value) == ("skipped", None)
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_several_rows_that_were_not_tried_are_a_warning(tmp_path: Path, setting: Settings, run: bool) -> None:
+    path = models.mlp(tmp_path / "model.onnx") if not run else quarter(tmp_path / "model.onnx")
+    (check,) = checked(setting, path, batch=8, run=run)
+    assert (check.verdict, check.value) == ("warning", 8)
+    assert check.hint is not None
+
+
+def quarter(path: Path) -> Path:
+    """A model with an input of four bits an element, which does not travel."""
+    given = helper.make_tensor_value_info("x", TensorProto.UINT4, ["batch", 8])
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.FLOAT)]
+    return models.save(path, helper.make_graph(nodes, "quarter", [given], [models.floats("y", ["batch", 8])]), {"": 21})
+
+
+@pytest.mark.parametrize(("batch", "verdict"), [(1, "warning"), (3, "violated"), (8, "ok"), (9, "violated")])
+def test_a_model_of_eight_rows_takes_eight(tmp_path: Path, setting: Settings, batch: int, verdict: str) -> None:
+    inputs, outputs = [models.floats("x", [8, 4])], [models.floats("y", [8, 4])]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "eight", inputs, outputs)
+    (check,) = checked(setting, models.save(tmp_path / "eight.onnx", graph), batch=batch)
+    assert (check.verdict, check.value, check.allowed) == (verdict, batch, 8)
+
+
+@pytest.mark.parametrize(
+    ("builder", "verdict"),
+    [
+        (models.residual_conv, "violated"),
+        (lambda path: reshaped(path, [1, 8]), "violated"),
+        (models.mlp, "ok"),
+    ],
+)
+def test_slices_take_as_many_rows_as_their_model(tmp_path: Path, setting: Settings, builder: Any, verdict: str) -> None:
+    lamella.slice(builder(tmp_path / "model.onnx"), tmp_path / "model.slices", slices=2)
+    (check,) = checked(setting, tmp_path / "model.slices", batch=4)
+    assert (check.verdict, check.value) == (verdict, 4)
+
+
+def test_rows_that_are_too_many_to_make_up_are_told(
+    tmp_path: Path, setting: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_MOST_ELEMENTS", 64)  # five rows of 32 are more
+    (check,) = checked(setting, models.mlp(tmp_path / "model.onnx"))
+    assert (check.verdict, check.value) == ("skipped", None)
+    assert "cannot be made up" in (check.detail or "")
