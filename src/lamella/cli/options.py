@@ -24,7 +24,7 @@ Slices = Annotated[
         metavar="N|max",
         envvar="LAMELLA_SLICES",
         rich_help_panel=CUTS,
-        help="How many slices, balanced; `max` for one at every legal cut. By default one; on a platform, what is best.",
+        help="How many slices, balanced; `max` for one at every legal cut. By default one; on a platform, the best.",
     ),
 ]
 
