@@ -35,7 +35,7 @@ MaxMemory = Annotated[
         metavar="SIZE",
         envvar="LAMELLA_MAX_MEMORY",
         rich_help_panel=CUTS,
-        help="As few slices as keep each one's process under this, such as `512MiB`; on a platform, the largest function.",
+        help="As few slices as keep each one's process under this, like `512MiB`; on a platform, the largest function.",
     ),
 ]
 
