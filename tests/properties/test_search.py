@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lamella.errors import PlanError
@@ -248,7 +248,9 @@ def within(plans: list[Plain], goal: Goal) -> list[Plain]:
 def bounded(plans: list[Plain], goal: Goal, data: st.DataObject) -> Goal:
     """The same goal, with bounds that some plans just keep."""
     if plans:
-        some = data.draw(st.sampled_from(plans[:50] + plans[-50:]))
+        fastest_first = sorted(plans, key=lambda plan: (plan.latency_ms, plan.cost_usd))
+        best = [p for i, p in enumerate(fastest_first) if all(q.cost_usd > p.cost_usd for q in fastest_first[:i])]
+        some = data.draw(st.sampled_from(best + plans[:10]))
         shape = data.draw(st.sampled_from(["none", "slo", "cost", "both"]))
         if shape in ("slo", "both"):
             goal = replace(goal, slo_ms=some.latency_ms * data.draw(st.sampled_from([1.0, 1.05, 0.9])))
@@ -344,6 +346,40 @@ def test_the_search_equals_trying_everything(part: Segments, model: CostModel, g
         assert found.latency_ms == pytest.approx(fastest, rel=CLOSE)
 
 
+dear_models = cost_models.map(
+    lambda model: replace(
+        model,
+        platform=replace(
+            model.platform,
+            limits=Limits(memory_min_mb=100, memory_max_mb=420, memory_step_mb=1),
+            pricing=replace(model.platform.pricing, gb_s_usd={"x86_64": 0.00002}, billing_step_ms=1.0),
+            speeds=replace(model.platform.speeds, mb_per_vcpu=160.0, vcpus_max=2.0),
+        ),
+    )
+)
+
+
+@settings(max_examples=200)
+@given(segments(most=4), dear_models, st.sampled_from([None, "sequential", "parallel"]), st.data())
+def test_the_search_under_a_bound_that_costs_something_equals_trying_everything(
+    part: Segments, model: CostModel, cold: None, data: st.DataObject
+) -> None:
+    plans = everything(part, model, Goal("cost", cold=cold))
+    best: list[Plain] = []
+    for plan in sorted(plans, key=lambda plan: (plan.latency_ms, plan.cost_usd)):
+        if not best or plan.cost_usd < best[-1].cost_usd * (1 - 1e-6):
+            best.append(plan)
+    assume(len(best) > 2)
+    some = data.draw(st.sampled_from(best[1:-1]))
+    cheapest = search(part, model, Goal("cost", slo_ms=some.latency_ms, cold=cold))
+    assert_is_real(cheapest, part, model, Goal("cost", slo_ms=some.latency_ms, cold=cold))
+    assert cheapest.cost_usd == pytest.approx(some.cost_usd, rel=2e-6)
+    assert cheapest.cost_usd <= some.cost_usd * (1 + CLOSE)
+    fastest = search(part, model, Goal("latency", max_cost_usd=some.cost_usd, cold=cold))
+    assert_is_real(fastest, part, model, Goal("latency", max_cost_usd=some.cost_usd, cold=cold))
+    assert fastest.latency_ms == pytest.approx(some.latency_ms, rel=CLOSE)
+
+
 @settings(max_examples=200)
 @given(segments(), cost_models, goals, st.data())
 def test_the_frontier_equals_trying_everything(
@@ -367,3 +403,29 @@ def test_the_frontier_equals_trying_everything(
     for plan in possible:
         as_good = (latency <= plan.latency_ms * (1 + CLOSE)) & (cost <= plan.cost_usd * (1 + CLOSE))
         assert as_good.any()
+
+
+@settings(max_examples=100)
+@given(segments(), cost_models, goals, st.data())
+def test_a_search_that_is_given_up_says_how_far_it_may_be_off(
+    part: Segments, model: CostModel, goal: Goal, data: st.DataObject
+) -> None:
+    plans = everything(part, model, goal)
+    goal = bounded(plans, goal, data)
+    possible = within(plans, goal)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lamella.planner.pareto._MOST_EXTENSIONS", 1)
+        for objective, name in (("latency", "latency_ms"), ("cost", "cost_usd")):
+            try:
+                found = search(part, model, replace(goal, objective=objective))
+            except PlanError:
+                continue
+            best = min(getattr(plan, name) for plan in possible)
+            assert best * (1 - CLOSE) <= getattr(found, name) <= best * (1 + found.epsilon) * (1 + CLOSE)
+        try:
+            frontier = pareto(part, model, goal)
+        except PlanError:
+            return
+    for plan in possible:
+        as_fast = [one for one in frontier if one.latency_ms <= plan.latency_ms * (1 + CLOSE)]
+        assert not as_fast or min(one.cost_usd / (1 + one.epsilon) for one in as_fast) <= plan.cost_usd * (1 + CLOSE)

@@ -36,6 +36,7 @@ def _totals(found: Estimate) -> dict[str, object]:
         "estimated_usd": found.warm_usd,
         "estimated_cold_ms": {"sequential": found.cold_sequential_ms, "parallel": found.cold_parallel_ms},
         "estimated_cold_usd": found.cold_usd,
+        "epsilon": found.epsilon,
     }
 
 
@@ -92,6 +93,8 @@ def print_estimate(planning: Planning, goal: Goal, found: Estimate) -> None:
 
 def print_alternatives(planning: Planning, others: Sequence[Alternative], chosen: Estimate, goal: Goal) -> None:
     """Print what plans of one, two and three steps would cost beside this one, and what that says about cutting."""
+    if chosen.epsilon:
+        output.line(f"too many plans to try all: none is better than this one by more than {chosen.epsilon:.1%}")
     output.line()
     rows = [_row(other.estimate, other) for other in others if other.steps != chosen.steps]
     rows.insert(min(chosen.steps - 1, len(rows)), _row(chosen, None))

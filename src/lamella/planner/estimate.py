@@ -56,6 +56,7 @@ class Estimate:
         cold_parallel_ms: None is; all start with the first request.
         warm_usd: Price when all are there.
         cold_usd: Price when none is.
+        epsilon: No plan for the same goal is better by more than this share; 0: it is the best.
     """
 
     slices: tuple[SliceEstimate, ...]
@@ -65,6 +66,7 @@ class Estimate:
     cold_parallel_ms: float
     warm_usd: float
     cold_usd: float
+    epsilon: float = 0.0
 
     @property
     def largest_memory_mb(self) -> int:

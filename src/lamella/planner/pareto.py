@@ -27,6 +27,7 @@ from lamella.planner.segments import ROUNDING, Floats, Functions, Integers, Rela
 Booleans = npt.NDArray[np.bool_]
 
 _LESS = 1 - 10 * ROUNDING  # a chain must be better by this to be worth a look: ties are many
+_MOST_ARCS, _MOST_LABELS, _MOST_EXTENSIONS = 300_000, 1_000_000, 3_000_000  # beyond, a search is given up
 _GROUP = 64  # corners that are first tried as one
 _BLOCK = 32  # starts that are first excluded together
 _FEW = 8  # rows that are priced without asking for closer bounds
@@ -176,8 +177,8 @@ def promising(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> Arcs:
     return arcs.take(kept)
 
 
-def frontier(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> list[Chain]:
-    """All chains within a corner that no other beats, the fastest first; of equal ones, one.
+def frontier(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> list[Chain] | None:
+    """All chains within a corner that no other beats, the fastest first; of equal ones, one. None: too many to follow.
 
     Args:
         arcs: What chains are made of.
@@ -190,6 +191,8 @@ def frontier(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> list[C
     labels = _Labels(grid)
     for position, index in _runs(arcs.end):
         for before, behind in zip(range(grid.layers)[grid.before], range(grid.layers)[grid.behind], strict=True):
+            if labels.count > _MOST_LABELS or labels.extensions(arcs, index, before) > _MOST_EXTENSIONS:
+                return None
             label, arc = labels.extended(arcs, index, before)
             finish = np.maximum(labels.finish[label], arcs.ready[arc]) + arcs.ms[arc]
             usd = labels.usd[label] + arcs.usd[arc]
@@ -220,12 +223,16 @@ class _Labels:
     """All labels of a search, those of one state in a row."""
 
     def __init__(self, grid: Grid) -> None:
-        self._count = 1
+        self.count = 1
         self.finish, self.usd = np.zeros(1024), np.zeros(1024)
         self._previous, self._arc = np.full(1024, -1, np.int64), np.full(1024, -1, np.int64)
         self._first = np.zeros((grid.layers, grid.positions), np.int64)
         self._size = np.zeros((grid.layers, grid.positions), np.int64)
         self._size[0, 0] = 1
+
+    def extensions(self, arcs: Arcs, index: slice, layer: int) -> int:
+        """How many `extended` gives."""
+        return int(self._size[layer, arcs.start[index]].sum())
 
     def extended(self, arcs: Arcs, index: slice, layer: int) -> tuple[Integers, Integers]:
         """Every label with every one of the arcs that leads on from its state: indices of both."""
@@ -237,13 +244,13 @@ class _Labels:
 
     def add(self, layer: int, position: int, finish: Floats, usd: Floats, previous: Integers, arc: Integers) -> None:
         """The labels of a state."""
-        first, self._count = self._count, self._count + len(finish)
+        first, self.count = self.count, self.count + len(finish)
         self._first[layer, position], self._size[layer, position] = first, len(finish)
-        while self._count > len(self.finish):
+        while self.count > len(self.finish):
             self.finish, self.usd = np.resize(self.finish, 2 * len(self.finish)), np.resize(self.usd, 2 * len(self.usd))
             self._previous = np.resize(self._previous, 2 * len(self._previous))
             self._arc = np.resize(self._arc, 2 * len(self._arc))
-        room = slice(first, self._count)
+        room = slice(first, self.count)
         self.finish[room], self.usd[room], self._previous[room], self._arc[room] = finish, usd, previous, arc
 
     def chains(self) -> list[Chain]:
@@ -290,8 +297,18 @@ class Sweep:
         """The least sums of whole chains."""
         return self.least[:, -1, -1]
 
-    def path(self, slope: int) -> Path:
-        """The segments of the best chain for a slope."""
+    def least_usd(self, latency_ms: Floats) -> Floats:
+        """At most what any chain costs that takes no longer."""
+        used = self.slopes[:, 1] > 0
+        bounds: Floats = (self.totals - self.slopes[:, 0] * latency_ms[:, None])[:, used] / self.slopes[used, 1]
+        least: Floats = bounds.max(axis=1)
+        return least
+
+    def paths(self) -> list[Path]:
+        """The segments of the best chains, each path once."""
+        return list(dict.fromkeys(map(self._path, range(len(self.slopes)))))
+
+    def _path(self, slope: int) -> Path:
         layer, end, found = self.least.shape[1] - 1, self.least.shape[2] - 1, []
         while end > 0:
             start, parts = int(self.start[slope, layer, end]), int(self.parts[slope, layer, end])
@@ -314,8 +331,8 @@ def swept(functions: Functions, grid: Grid, slopes: Floats) -> Sweep:
     return Sweep(slopes, least, start, parts)
 
 
-def collected(functions: Functions, grid: Grid, corners: Corners, sweep: Sweep) -> Arcs:
-    """All arcs that a chain within a corner may hold."""
+def collected(functions: Functions, grid: Grid, corners: Corners, sweep: Sweep) -> Arcs | None:
+    """All arcs that a chain within a corner may hold; None: too many to follow."""
     missing = np.where(np.isfinite(sweep.least), sweep.least, 0)
     rest = np.where(np.isfinite(sweep.least), sweep.totals[:, None, None] - missing, 0)
     layers = list(zip(range(grid.layers)[grid.before], range(grid.layers)[grid.behind], strict=True))
@@ -332,6 +349,8 @@ def collected(functions: Functions, grid: Grid, corners: Corners, sweep: Sweep) 
                 through = sweep.least[:, before, arcs.start] + arcs.weights(sweep.slopes) + rest[:, behind, arcs.end]
                 inside |= corners.reached(through, sweep.slopes)
             found.append(arcs.take(inside))
+            if sum(map(len, found)) > _MOST_ARCS:
+                return None
     return joined(found) if found else Arcs(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 5)
 
 
@@ -342,6 +361,29 @@ def arcs_of(functions: Functions, path: Path) -> Arcs:
     places, load_of = functions.segments.positions, functions.segments.load_of
     load = stacked([load_of(places[first], places[last], count) for first, last, count in path])
     return priced_arcs(functions, Rows(start, end, parts.astype(np.float64), workflow, load))
+
+
+def weighted(arcs: Arcs, slopes: Floats) -> list[Chain]:
+    """The chains of one path's arcs that are best by weighted sums, each once."""
+    first = np.flatnonzero(np.diff(arcs.end, prepend=-1))
+    sums = (
+        arcs.weights(slopes) + ROUNDING * slopes[:, :1] * arcs.ready
+    )  # of equally fast sizes, one that is ready first
+    legs = np.split(sums, first[1:], axis=1)
+    picked = np.unique(
+        np.stack([start + leg.argmin(axis=1) for start, leg in zip(first, legs, strict=True)], 1), axis=0
+    )
+    finish = np.zeros(len(picked))
+    for arc in picked.T:
+        finish = np.maximum(finish, arcs.ready[arc]) + arcs.ms[arc]
+    usd = arcs.usd[picked].sum(axis=1)
+    return [Chain(*found) for found in zip(finish.tolist(), usd.tolist(), map(tuple, picked.tolist()), strict=True)]
+
+
+def slopes_around(middle: float, count: int, *, reach: float) -> Floats:
+    """Weights of latency and cost on both sides of a rate, latency alone, and cost alone."""
+    rates = middle * np.geomspace(1 / reach, reach, count)
+    return np.concatenate([np.stack([rates, np.ones(count)], axis=1), ENDS])
 
 
 def priced_arcs(functions: Functions, rows: Rows) -> Arcs:

@@ -205,7 +205,7 @@ class Planning:
         for among in (self.unsplit,) if self.unsplit is self.segments else (self.unsplit, self.segments):
             try:
                 segments, best = self.best(goal, among)
-                found.append(self._plan(segments, best.choices, goal))
+                found.append(self._plan(segments, best, goal))
             except PlanError as error:
                 failures.append(error)
         if not found:
@@ -249,7 +249,7 @@ class Planning:
             segments, best = self.best(goal, self.unsplit)
         except PlanError:
             segments, best = self.best(goal)
-        return self._plan(segments, best.choices, goal)
+        return self._plan(segments, best, goal)
 
     def errors(self) -> list[Comparison]:
         """How far estimates of the whole model are off on the profile's machine; nothing without a profile."""
@@ -318,7 +318,8 @@ class Planning:
             objects_out=int(given > inline),
         )
 
-    def _plan(self, segments: Segments, choices: Sequence[Choice], goal: Goal) -> Plan:
+    def _plan(self, segments: Segments, best: Found, goal: Goal) -> Plan:
+        choices = best.choices
         splits = [self._split(segments, choice) for choice in choices if choice.parts > 1]
         orders = with_splits(self._orders, sorted(splits, key=lambda split: split.node))
         cuts, positions = _placed(orders, segments.cuts, choices)
@@ -338,7 +339,7 @@ class Planning:
             self._step(segments.load(*edges[index : index + 2]), choices[group], group, index, plan.after, groups, goal)
             for index, group in enumerate(groups)
         ]
-        found = estimate(self.costs, steps)
+        found = replace(estimate(self.costs, steps), epsilon=best.epsilon)
         slices = tuple(
             replace(
                 part,

@@ -21,6 +21,7 @@ from lamella.planner.cost import WORKFLOW_GB, ColdStart, CostModel, Load, Number
 from lamella.planner.pareto import (
     ENDS,
     Arcs,
+    Chain,
     Corners,
     Criterion,
     Grid,
@@ -30,8 +31,10 @@ from lamella.planner.pareto import (
     frontier,
     promising,
     shortest,
+    slopes_around,
     swept,
     undominated,
+    weighted,
 )
 from lamella.planner.segments import Floats, Functions, Relaxation, Rows, Segments
 from lamella.platforms.base import MB, Limits, Speeds
@@ -94,8 +97,9 @@ class Found:
         latency_ms: What a request takes.
         cost_usd: What it costs.
         largest_memory_mb: Memory of the largest function.
-        epsilon: For each plan that there is, the frontier that this one belongs to has one as fast that costs at most
-            this share more; 0: the frontier is exact.
+        epsilon: How far from exact the search ended: no plan is better by more than this share. On a frontier: for any
+            plan it has one that costs at most this share more and is as fast, or as the fastest, which may miss the
+            shortest latency by this share.
     """
 
     choices: tuple[Choice, ...]
@@ -121,6 +125,8 @@ def evaluate(segments: Segments, cost_model: CostModel, choices: Sequence[Choice
 
 def search(segments: Segments, cost_model: CostModel, goal: Goal) -> Found:
     """The best plan, exact to one part in 10^9.
+
+    Under a bound, where too many plans are nearly as good to follow them all, `Found.epsilon` says how close it is.
 
     Raises:
         PlanError: There is none; the message names the limit or bound, the hint the nearest plan that would do.
@@ -172,17 +178,23 @@ class _Search:
         fastest, cheapest = self.best("latency"), self.best("cost")
         if _within(cheapest, "latency", fastest.latency_ms) or _within(fastest, "cost", cheapest.cost_usd):
             return [cheapest if _within(cheapest, "latency", fastest.latency_ms) else fastest]
-        epsilon = EPSILON if self._grid.positions**2 > 2 * _EXACT_SEGMENTS else 0.0
-        sweep = swept(self._functions, self._grid, _slopes(_middle(fastest, cheapest), 21, reach=300.0))
-        paths = dict.fromkeys(sweep.path(slope) for slope in range(len(sweep.slopes)))
-        sizes = _slopes(_middle(fastest, cheapest), 101, reach=300.0)
-        seeds = [found for path in paths for found in self._weighted(path, sizes)]
+        thin = np.sqrt(1 + EPSILON) - 1 if self._grid.positions**2 > 2 * _EXACT_SEGMENTS else 0.0
+        middle = _middle(fastest, cheapest)
+        sweep = swept(self._functions, self._grid, slopes_around(middle, 21, reach=300.0))
+        seeds = [f for path in sweep.paths() for f in self._weighted(path, slopes_around(middle, 401, reach=300.0))]
         within = [f for f in seeds if f.latency_ms <= cheapest.latency_ms and f.cost_usd <= fastest.cost_usd]
-        known = _thinned([fastest, cheapest, *within], epsilon / 2)
+        known = _thinned([fastest, cheapest, *within], thin)
         latency, cost = (np.array([getattr(found, name) for found in known]) for name in ("latency_ms", "cost_usd"))
-        points = np.array([latency[1:], cost[:-1] / (1 + epsilon / 2)]).T * (1 - _TOLERANCE)
-        known += self._chains_of(collected(self._functions, self._grid, Corners(points), sweep), points, sweep.slopes)
-        return [replace(found, epsilon=epsilon) for found in _thinned(known, epsilon / 2)]
+        least = sweep.least_usd(latency[1:])
+        gaps = np.divide(cost[:-1] - least, least, out=np.full(len(least), np.inf), where=least > 0)
+        points = (np.array([latency[1:], cost[:-1] / (1 + thin)]).T * (1 - _TOLERANCE))[gaps > thin + _TOLERANCE]
+        between: list[Found] | None = []
+        if len(points):
+            arcs = collected(self._functions, self._grid, Corners(points), sweep)
+            between = self._chains_of(arcs, points, sweep.slopes)
+        missed = thin if between is not None else float(gaps.max())
+        epsilon = max((1 + missed) * (1 + thin) - 1, fastest.epsilon, cheapest.epsilon)
+        return [replace(found, epsilon=epsilon) for found in _thinned([*known, *(between or ())], thin)]
 
     def _smallest(self) -> Found:
         """The plan with the smallest largest function, and of these the fastest."""
@@ -213,26 +225,29 @@ class _Search:
         """The best plan by latency or cost alone; of those with the same cuts that are as good, the best by both."""
         least, path = self._shortest(objective)
         corner = (least, np.inf) if objective == "latency" else (np.inf, least)
-        arcs = arcs_of(self._functions, path)
-        return self._chains_of(arcs, np.array([corner]), ENDS)[-1 if objective == "latency" else 0]
+        found = self._chains_of(arcs_of(self._functions, path), np.array([corner]), ENDS)
+        # Nothing: too many are equally good.
+        return found[-1 if objective == "latency" else 0] if found else _best_of(self._weighted(path, ENDS), objective)
 
     def _bounded(self, objective: Objective, best: Found, opposite: Found) -> Found:
         """The best plan by one criterion under a bound of the other, which `opposite` keeps and `best` does not."""
-        found, middle = opposite, _middle(best, opposite)
+        found, middle, least = opposite, _middle(best, opposite), 0.0
         for reach in (100.0, 100.0 ** (1 / 4)):
-            slopes = _slopes(middle, 9, reach=reach)
-            sweep = swept(self._functions, self._grid, slopes)
+            sweep = swept(self._functions, self._grid, slopes_around(middle, 9, reach=reach))
+            slopes, sizes = sweep.slopes, slopes_around(middle, 401, reach=reach)
+            units = slopes[:-2, 0] if objective == "latency" else np.ones(len(slopes) - 2)
             limits = Corners(self._better_than(objective, found)).limits(slopes)[0, :-2]
-            gaps = (limits - sweep.totals[:-2]) / (slopes[:-2, 0] if objective == "latency" else 1.0)
-            order = np.argsort(gaps)
-            middle = float(slopes[order[0], 0])
-            for path in dict.fromkeys(sweep.path(int(slope)) for slope in order[:4]):
-                arcs = arcs_of(self._functions, path)
-                better = self._chains_of(arcs, self._better_than(objective, found), slopes)
-                found = _best_of([found, *better], objective)
+            values = _value(found, objective) - (limits - sweep.totals[:-2]) / units
+            least, middle = max(least, float(values.max())), float(slopes[values.argmax(), 0])
+            plans = [plan for path in sweep.paths() for plan in self._weighted(path, sizes)]
+            slo_ms, max_usd = self._better_than(objective, found)[0]
+            better = [plan for plan in plans if plan.latency_ms <= slo_ms and plan.cost_usd <= max_usd]
+            found = _best_of([found, *better], objective)
         points = self._better_than(objective, found)
-        better = self._chains_of(collected(self._functions, self._grid, Corners(points), sweep), points, slopes)
-        return _best_of([found, *better], objective)
+        all_better = self._chains_of(collected(self._functions, self._grid, Corners(points), sweep), points, slopes)
+        if all_better is None:
+            return replace(found, epsilon=_value(found, objective) / least - 1 if least > 0 else np.inf)
+        return _best_of([found, *all_better], objective)
 
     def _better_than(self, objective: Objective, found: Found) -> Floats:
         """The corner that a plan must be within to keep the other bound and be better."""
@@ -242,43 +257,32 @@ class _Search:
         slo_ms = np.inf if self._goal.slo_ms is None else self._goal.slo_ms * (1 + _TOLERANCE)
         return np.array([[slo_ms, found.cost_usd * (1 - _TOLERANCE)]])
 
-    def _chains_of(self, arcs: Arcs, points: Floats, slopes: Floats) -> list[Found]:
-        """The plans within a corner that no other beats, made of arcs."""
+    def _chains_of(self, arcs: Arcs | None, points: Floats, slopes: Floats) -> list[Found] | None:
+        """The plans within a corner that no other beats, made of arcs; None: too many to follow."""
+        if arcs is None:
+            return None
         corners = Corners(points)
         arcs = promising(arcs, self._grid, corners, slopes)
         chains = frontier(arcs, self._grid, corners, slopes)
-        return [self._found(arcs, c.arcs, c.latency_ms, c.cost_usd) for c in chains]
+        return None if chains is None else [self._found(arcs, chain) for chain in chains]
 
     def _weighted(self, path: Path, slopes: Floats) -> list[Found]:
         """The segments of a path at the sizes that are best for each slope."""
         arcs = arcs_of(self._functions, path)
-        first, found = np.searchsorted(arcs.end, [end for _, end, _ in path]), []
-        for weights in arcs.weights(slopes):
-            parts = zip(first, np.split(weights, first[1:]), strict=True)
-            picked = [int(start + np.argmin(part)) for start, part in parts]
-            finish_ms = 0.0
-            for arc in picked:
-                finish_ms = max(finish_ms, float(arcs.ready[arc])) + float(arcs.ms[arc])
-            found.append(self._found(arcs, picked, finish_ms, float(arcs.usd[picked].sum())))
-        return found
+        return [self._found(arcs, chain) for chain in weighted(arcs, slopes)]
 
-    def _found(self, arcs: Arcs, picked: Sequence[int], latency_ms: float, cost_usd: float) -> Found:
+    def _found(self, arcs: Arcs, chain: Chain) -> Found:
         places = self._segments.positions
         choices = tuple(
-            Choice(places[arcs.start[i]], places[arcs.end[i]], int(arcs.memory[i]), int(arcs.parts[i])) for i in picked
+            Choice(places[arcs.start[i]], places[arcs.end[i]], int(arcs.memory[i]), int(arcs.parts[i]))
+            for i in chain.arcs
         )
-        return Found(choices, latency_ms, cost_usd, max(choice.memory_mb for choice in choices))
+        return Found(choices, chain.latency_ms, chain.cost_usd, max(choice.memory_mb for choice in choices))
 
 
 def _middle(one: Found, other: Found) -> float:
     """USD for each millisecond at which two plans are equally good."""
     return abs(one.cost_usd - other.cost_usd) / abs(one.latency_ms - other.latency_ms)
-
-
-def _slopes(middle: float, count: int, *, reach: float) -> Floats:
-    """Weights of latency and cost on both sides of a rate, latency alone, and cost alone."""
-    rates = middle * np.geomspace(1 / reach, reach, count)
-    return np.concatenate([np.stack([rates, np.ones(count)], axis=1), ENDS])
 
 
 def _thinned(found: Sequence[Found], epsilon: float) -> list[Found]:
@@ -485,7 +489,7 @@ def _larger(functions: Functions, goal: Goal, enough_mb: int) -> str:
     needed_mb = enough_mb if found is None else int(found[0])
     size = next((size for size in platform.limits.memory_sizes() if size >= needed_mb), None)
     if size is not None:
-        return f"give `--max-memory` {size} MB or more"
+        return f"give `--max-memory {size}MiB` or more"
     return f"choose a platform that has functions of {needed_mb} MB"
 
 

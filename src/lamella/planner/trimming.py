@@ -59,7 +59,7 @@ def trimmed(segments: Segments, cost_model: CostModel, found: Found, goal: Goal,
             best = plan if other(plan) < other(best) else best
         else:
             low = middle
-    return best
+    return replace(best, epsilon=found.epsilon)
 
 
 def _options(

@@ -107,7 +107,7 @@ def test_a_node_is_split_where_it_must_and_its_parts_are_paid_for(aws: CostModel
 def test_the_frontier_of_a_large_model_says_how_close_it_is(aws: CostModel) -> None:
     segments = chain(*[20] * 210)
     found = pareto(segments, aws, Goal("cost"))
-    assert {one.epsilon for one in found} == {EPSILON}
+    assert [one.epsilon for one in found] == [pytest.approx(EPSILON)] * len(found)
     fastest = search(segments, aws, Goal("latency"))
     for slower in (1.1, 1.5, 3.0):
         bound = fastest.latency_ms * slower
