@@ -150,11 +150,11 @@ class Planning:
         self.dims = assumed_dims([value.spec for value in model.graph.required_inputs], given=dims)
         sizes, values = value_sizes(model, custom_ops=custom_ops, dims=self.dims)
         self._orders = orders_of(model, sizes, values)
-        self._node_ms = node_times(model, values, self.dims, platform.speeds, profile, sizes=sizes)
         if profile is not None:
             here = platform.name == "local"
             speeds = calibrated(platform.speeds, profile, model, self._profiled_activations(profile), here=here)
             platform = replace(platform, speeds=speeds)
+        self._node_ms = node_times(model, values, self.dims, platform.speeds, profile, sizes=sizes)
         self.platform = platform
         self.costs = CostModel(platform, architecture, closure_bytes or CLOSURE_BYTES[architecture])
 
