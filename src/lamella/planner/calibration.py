@@ -25,7 +25,7 @@ def calibrated(speeds: Speeds, profile: Profile, model: Model, activations_bytes
     Operators take what was measured, scaled by the platform's speed over this machine's (`node_times`); where the
     platform is this machine, by what a function gets of it. Creating a session is scaled by the measured time over what
     the `local` platform's speeds give. Memory is the same everywhere: weights take what was measured beyond the
-    activations.
+    activations, where that is more than estimated: a session alone takes less than a function does.
 
     Args:
         speeds: The platform's.
@@ -53,7 +53,7 @@ def calibrated(speeds: Speeds, profile: Profile, model: Model, activations_bytes
         speeds,
         session_ms_per_node=speeds.session_ms_per_node * session,
         session_ms_per_mb=speeds.session_ms_per_mb * session,
-        weights_factor=_bounded(left / held) if held > MB else speeds.weights_factor,
+        weights_factor=max(speeds.weights_factor, _bounded(left / held)) if held > MB else speeds.weights_factor,
     )
 
 
