@@ -88,6 +88,18 @@ def test_a_weight_above_the_largest_function_is_split_and_the_slices_are_right(w
     assert sliced.verification.ok
 
 
+def test_a_bound_holds_for_a_plan_with_its_parts_put_together(wide: Path) -> None:
+    free = lamella.plan(wide, platform=small_functions(76))
+    assert free.splits
+    assert free.estimate is not None
+    bound_ms = 0.999 * free.estimate.warm_ms
+    with pytest.raises(PlanError, match="above `--slo-ms") as caught:
+        lamella.plan(wide, platform=small_functions(76), slo_ms=bound_ms)
+    assert "--slo-ms" in (caught.value.hint or "")
+    with pytest.raises(PlanError, match="above `--max-cost-usd"):
+        lamella.plan(wide, platform=small_functions(76), objective="cost", max_cost_usd=free.estimate.warm_usd / 3)
+
+
 def test_what_no_function_can_hold_is_an_error_that_names_it(wide: Path) -> None:
     with pytest.raises(PlanError, match="64 MB") as caught:
         lamella.plan(wide, platform=small_functions(64), slices=1)

@@ -205,7 +205,7 @@ class Planning:
         for among in (self.unsplit,) if self.unsplit is self.segments else (self.unsplit, self.segments):
             try:
                 segments, best = self.best(goal, among)
-                found.append(self._plan(segments, best, goal))
+                found.append(_within(self._plan(segments, best, goal), goal))
             except PlanError as error:
                 failures.append(error)
         if not found:
@@ -410,12 +410,33 @@ def _cheapest(goal: Goal, exact: Found) -> Goal:
     return replace(goal, objective="cost", max_memory_mb=exact.largest_memory_mb)
 
 
-def _value(plan: Plan, goal: Goal) -> tuple[float, ...]:
-    """How good a plan is for a goal: less is better."""
+def _totals(plan: Plan, goal: Goal) -> tuple[Estimate, float, float]:
+    """The estimate of a plan, and what the request that the goal counts takes and costs."""
     found = plan.estimate
     assert found is not None, "it was planned for a platform"
     times = {None: found.warm_ms, "sequential": found.cold_sequential_ms, "parallel": found.cold_parallel_ms}
-    latency_ms, cost_usd = times[goal.cold], found.warm_usd if goal.cold is None else found.cold_usd
+    return found, times[goal.cold], found.warm_usd if goal.cold is None else found.cold_usd
+
+
+def _within(plan: Plan, goal: Goal) -> Plan:
+    """The plan, if it keeps the goal's bounds with its parts put together again, which the search did not count."""
+    _, latency_ms, cost_usd = _totals(plan, goal)
+    if plan.splits and goal.slo_ms is not None and latency_ms > goal.slo_ms:
+        raise PlanError(
+            f"the plan found takes {latency_ms:.4g} ms with its split node, above `--slo-ms {goal.slo_ms:g}`",
+            hint=f"ask for `--slo-ms {latency_ms * 1.001:.4g}` or more",
+        )
+    if plan.splits and goal.max_cost_usd is not None and cost_usd > goal.max_cost_usd:
+        raise PlanError(
+            f"with its split node, the plan found costs {cost_usd:.4g}, above `--max-cost-usd {goal.max_cost_usd:g}`",
+            hint=f"ask for `--max-cost-usd {cost_usd * 1.001:.4g}` or more",
+        )
+    return plan
+
+
+def _value(plan: Plan, goal: Goal) -> tuple[float, ...]:
+    """How good a plan is for a goal: less is better."""
+    found, latency_ms, cost_usd = _totals(plan, goal)
     if goal.objective == "memory":
         return (found.largest_memory_mb, cost_usd)
     return (latency_ms, cost_usd) if goal.objective == "latency" else (cost_usd, latency_ms)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lamella.planner.cost import CostModel, Load
+from lamella.planner.cost import CostModel
 from lamella.planner.search import Choice, Found, Goal, evaluate
 from lamella.planner.segments import STEP_MB, Floats, Segments
 from lamella.platforms.base import MB
@@ -66,9 +66,7 @@ def _options(
     segments: Segments, cost_model: CostModel, choice: Choice, workflow: bool, goal: Goal
 ) -> tuple[Floats, Floats, Floats]:
     """The sizes that a slice may have, and what it takes and costs at each."""
-    load: Load = segments.load(choice.start, choice.end)
-    if choice.parts > 1:
-        load = next(option.load for option in segments.splits[choice.start] if option.parts == choice.parts)
+    load = segments.load_of(choice.start, choice.end, choice.parts)
     limits = cost_model.platform.limits
     least_mb = int(np.ceil(float(cost_model.peak_bytes(load)) / MB))
     most_mb = limits.memory_max_mb if goal.max_memory_mb is None else goal.max_memory_mb
