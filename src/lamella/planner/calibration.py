@@ -13,7 +13,7 @@ from lamella.platforms.base import MB, Speeds
 IN_A_FUNCTION = 0.88
 """Share of a processor's speed that is left inside a function that gets its time by quota.
 
-Fitted to one run of `benchmarks/estimates.py`. A machine's speed drifts between a profile and a run: in the results kept,
+Fitted to one run of `benchmarks/estimates.py`. A machine drifts between a profile and a run: in the results kept,
 estimates with this share are too high by a median of 10 %, and without it they would be too low by 3 %.
 """
 
