@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from function import Function, Instance, echo, started
+import onnx
+from cgroup import MB_PER_VCPU
+from function import Function, Instance, started
 from machine import busy, processor_s
 from models import BenchModel, inputs
 from pipeline_jobs import digest
@@ -23,17 +26,15 @@ if TYPE_CHECKING:
 
     from lamella.planner.plan import Plan
 
-WINDOW_S = 0.5
-"""Requests follow each other for so long, 25 periods of the processors' shares, and their mean counts once.
+PAUSE_S = (0.04, 0.08)
+"""Before each request the functions are idle for a time between these: at least two periods of the processors' shares.
 
-A request that is shorter than the share of one period can run at full speed, and the next one waits: single requests
-tell little about a share.
+So a request begins anywhere in a period, with the share of a whole one saved up. That is how most requests meet a
+function, since an instance serves one at a time; `planner.cost` tells what it means for their time.
 """
 
-WINDOW_REQUESTS = 3
-
-PAUSE_S = 0.05
-ISOLATED_REQUESTS = 8
+BUSY_S = 0.5
+BUSY_REQUESTS = 3
 
 
 @dataclass(frozen=True)
@@ -75,32 +76,31 @@ def infer(instances: Sequence[Instance], tensors: Inputs) -> Inputs:
     return values
 
 
-def measure_chain(slices: Slices, memory_mb: Sequence[int], *, windows: int) -> Sample:
+def measure_chain(slices: Slices, memory_mb: Sequence[int], *, requests: int) -> Sample:
     """Start a function for each slice, one after the other, and send requests to the chain.
 
-    The sample's `seconds` are the median over the windows of the mean time of a request, its `seconds_since_start` the
-    time until the last function could take a request where they are started in turn, and its memory the sum of the
-    functions' peaks. Of its facts, `single_ms` is the median of those requests, `isolated_ms` that of requests after a
-    pause.
+    The sample's `seconds` are the mean over requests to idle functions, its `seconds_since_start` the time until the
+    last function could take a request where they are started in turn, and its memory the sum of the functions' peaks.
+    Of its facts, `request_ms` are those requests, and `busy_ms` is the mean of requests that follow each other at once.
 
     Raises:
         FunctionError: A function ended: too little memory, or it cannot load its slice.
     """
     tensors = inputs(slices.model.name)
+    pauses = random.Random(requests)
     before, begin, own_s = busy(), time.monotonic(), time.process_time()
     with _started(slices.functions(memory_mb)) as instances:
         answer = infer(instances, tensors)[slices.plan.slices[-1].outputs[0]]
         infer(instances, tensors)
         for instance in instances:
             instance.report()
-        single_ms: list[float] = []
-        means_ms = [_window(instances, tensors, single_ms) for _ in range(windows)]
+        request_ms = [_idle_ms(partial(infer, instances, tensors), pauses) for _ in range(requests)]
         reports = [instance.report() for instance in instances]
-        isolated_ms = [_isolated(instances, tensors) for _ in range(ISOLATED_REQUESTS)]
+        busy_ms = _busy_ms(instances, tensors)
         own_s = time.process_time() - own_s + sum(processor_s(instance.process.pid) for instance in instances)
         return {
             "elapsed_s": time.monotonic() - begin,
-            "seconds": statistics.median(means_ms) / 1000,
+            "seconds": statistics.mean(request_ms) / 1000,
             "seconds_since_start": sum(instance.start_ms for instance in instances) / 1000,
             "peak_bytes": sum(report["peak_bytes"] for report in reports),
             "cgroup_peak_bytes": sum(instance.cgroup.peak_bytes or 0 for instance in instances),
@@ -108,9 +108,8 @@ def measure_chain(slices: Slices, memory_mb: Sequence[int], *, windows: int) -> 
             "facts": {
                 "answer": digest(answer),
                 "memory_mb": list(memory_mb),
-                "window_ms": [round(mean, 3) for mean in means_ms],
-                "single_ms": round(statistics.median(single_ms), 3),
-                "isolated_ms": round(statistics.median(isolated_ms), 3),
+                "request_ms": [round(each, 3) for each in request_ms],
+                "busy_ms": round(busy_ms, 3),
                 "start_ms": [round(instance.start_ms, 1) for instance in instances],
                 "import_ms": [round(report["import_ms"], 1) for report in reports],
                 "load_ms": [round(report["load_ms"], 1) for report in reports],
@@ -126,32 +125,30 @@ def _started(functions: Sequence[Function]) -> Iterator[list[Instance]]:
         yield [stack.enter_context(started(function)) for function in functions]
 
 
-def _window(instances: Sequence[Instance], tensors: Inputs, single_ms: list[float]) -> float:
-    """Mean milliseconds of requests that follow each other for a window; each one's is added to `single_ms`."""
+def _idle_ms(request: Callable[[], object], pauses: random.Random) -> float:
+    """Milliseconds of a request to functions that were idle."""
+    time.sleep(pauses.uniform(*PAUSE_S))
+    begin = time.perf_counter()
+    request()
+    return 1000 * (time.perf_counter() - begin)
+
+
+def _busy_ms(instances: Sequence[Instance], tensors: Inputs) -> float:
+    """Mean milliseconds of requests that follow each other at once: single ones tell little about a share."""
     begin = last = time.perf_counter()
     count = 0
-    while count < WINDOW_REQUESTS or last - begin < WINDOW_S:
+    while count < BUSY_REQUESTS or last - begin < BUSY_S:
         infer(instances, tensors)
-        now = time.perf_counter()
-        single_ms.append(1000 * (now - last))
-        last, count = now, count + 1
+        last, count = time.perf_counter(), count + 1
     return 1000 * (last - begin) / count
-
-
-def _isolated(instances: Sequence[Instance], tensors: Inputs) -> float:
-    """Milliseconds of a request after a pause, in which the functions have saved up the share of a period."""
-    time.sleep(PAUSE_S)
-    begin = time.perf_counter()
-    infer(instances, tensors)
-    return 1000 * (time.perf_counter() - begin)
 
 
 @dataclass(frozen=True)
 class Transport:
-    """How fast frames travel between two processes here.
+    """How fast requests travel between two processes here.
 
     Attributes:
-        hop_ms: A request and its answer, both next to empty.
+        hop_ms: A request to an idle function that has next to nothing to do, and its answer, both next to empty.
         mb_s: MB a second that a request and its answer carry, encoding and decoding included.
     """
 
@@ -159,18 +156,23 @@ class Transport:
     mb_s: float
 
 
-def measure_transport() -> Transport:
-    """Send a little, and 4 MB, to a function that answers with the same."""
-    with echo() as instance:
-        small_ms, large_ms = (_echo_ms(instance, elements) for elements in (16, 1 << 20))
+def measure_transport(folder: Path) -> Transport:
+    """Send a little, and 4 MB, to a function whose model is one `Identity`."""
+    value = {name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n"]) for name in "xy"}
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "identity", [value["x"]], [value["y"]])
+    folder.mkdir(parents=True, exist_ok=True)
+    opset = onnx.helper.make_opsetid("", 17)
+    onnx.save(onnx.helper.make_model(graph, ir_version=8, opset_imports=[opset]), folder / "identity.onnx")
+    import lamella
+
+    lamella.slice(folder / "identity.onnx", folder / "slices", slices=1, copy_weights=True, verify=False)
+    with started(Function(folder / "slices", 0, {"x": "FP32", "y": "FP32"}, MB_PER_VCPU)) as instance:
+        small_ms, large_ms = (_hop_ms(instance, elements) for elements in (16, 1 << 20))
     return Transport(small_ms, 8 / max(large_ms - small_ms, 1e-3) * 1000)
 
 
-def _echo_ms(instance: Instance, elements: int) -> float:
+def _hop_ms(instance: Instance, elements: int) -> float:
     tensors: Inputs = {"x": np.zeros(elements, np.float32)}
-    times = []
-    for _ in range(40):
-        begin = time.perf_counter()
-        instance.infer(tensors)
-        times.append(1000 * (time.perf_counter() - begin))
-    return statistics.median(times)
+    pauses = random.Random(elements)
+    return statistics.median(_idle_ms(partial(instance.infer, tensors), pauses) for _ in range(40))

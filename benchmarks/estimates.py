@@ -35,7 +35,7 @@ MODELS = ("mobilenet-v1", "squeezenet", "resnet18", "resnet50", "minilm", "disti
 QUICK = ("squeezenet", "resnet18", "minilm")
 MEMORY_MB = (512, 768, 1024, 1536, 1769, 2240, 3008)
 SIZES = 4
-PLAN_MODELS = ("resnet18", "resnet50", "minilm", "distilbert", "bert-base", "gpt2")
+PLAN_MODELS = ("mobilenet-v1", "resnet18", "resnet50", "minilm", "distilbert", "gpt2")
 PLAN_SLICES = (1, 2, 4, 8)
 PLAN_MEMORY_MB = (1024, 1769)
 RESULTS = ROOT / "benchmarks" / "results"
@@ -57,12 +57,12 @@ class Subject:
         """The model in so many slices."""
         return self._slices.setdefault(count, Slices(self.model, count, self._folder / f"functions-{count}"))
 
-    def measure(self, count: int, memory_mb: int, *, number: int, windows: int) -> Sample:
+    def measure(self, count: int, memory_mb: int, *, number: int, requests: int) -> Sample:
         """One sample of `count` functions of a size, with the estimates beside it."""
         slices, sizes = self.slices(count), [memory_mb] * count
         label = f"{memory_mb} MB" if count == 1 else f"{count} x {memory_mb} MB"
         try:
-            sample = measure_chain(slices, sizes, windows=windows)
+            sample = measure_chain(slices, sizes, requests=requests)
             sample["facts"] |= {
                 "estimated": asdict(self._with_profile.predict(slices.plan, sizes)),
                 "estimated_without_profile": asdict(self._without.predict(slices.plan, sizes)),
@@ -100,7 +100,7 @@ def functions(subject: Subject, settings: argparse.Namespace) -> list[Group]:
     """One function at several sizes."""
     sizes = _spread(subject.holding(settings.memory), SIZES)
     samples = [
-        subject.measure(1, size, number=number, windows=settings.windows)
+        subject.measure(1, size, number=number, requests=settings.requests)
         for number in range(settings.rounds)
         for size in sizes
     ]
@@ -113,7 +113,7 @@ def plans(subject: Subject, settings: argparse.Namespace) -> list[Group]:
         return []
     sizes = subject.holding(settings.plan_memory)
     samples = [
-        subject.measure(count, size, number=number, windows=settings.windows)
+        subject.measure(count, size, number=number, requests=settings.requests)
         for number in range(settings.rounds)
         for count in settings.slices
         for size in sizes
@@ -140,8 +140,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plan-memory", nargs="+", type=int, default=PLAN_MEMORY_MB, help="sizes for plans, in MB")
     parser.add_argument("--slices", nargs="+", type=int, default=PLAN_SLICES)
     parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=tuple(PARTS))
-    parser.add_argument("--rounds", type=int, default=3, help="how often each function is started")
-    parser.add_argument("--windows", type=int, default=5, help="half-second windows of requests in each round")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each function is started")
+    parser.add_argument("--requests", type=int, default=20, help="requests to idle functions in each round")
     parser.add_argument("--keep-profiles", action="store_true", help="use the profiles that lie beside the models")
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)}: one round")
     parser.add_argument("--document", action="store_true", help="measure nothing: the docs' tables from the results")
@@ -149,7 +149,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="results file (default: benchmarks/results/estimates.json)")
     settings = parser.parse_args()
     if settings.quick:
-        settings.models, settings.rounds, settings.windows = QUICK, 1, 3
+        settings.models, settings.rounds, settings.requests = QUICK, 1, 10
     settings.output = settings.output or RESULTS / f"estimates{'-quick' if settings.quick else ''}.json"
     return settings
 
@@ -161,7 +161,7 @@ def main() -> None:
         PAGE.write_text(documented(PAGE.read_text(), json.loads(settings.output.read_text())))
         return
     try:
-        transport = measure_transport()
+        transport = measure_transport(settings.cache.parent / "bench-work" / "identity")
     except OSError as error:
         sys.exit(f"error: {error}")
     print(f"a hop takes {transport.hop_ms:.3f} ms, and {transport.mb_s:,.0f} MB/s", flush=True)
@@ -172,18 +172,21 @@ def main() -> None:
             print(f"{name}, {part}", flush=True)
             groups += PARTS[part](subject, settings)
         subject.remove()
-    findings = conclusions(groups)
-    print_findings(findings)
+        _save(groups, settings, transport)
+    print_findings(conclusions(groups))
+    print(f"written: {settings.output}; `--document` brings it into the docs")
+
+
+def _save(groups: list[Group], settings: argparse.Namespace, transport: Transport) -> None:
     kept = {key: value for key, value in vars(settings).items() if not isinstance(value, Path)}
     save(
         settings.output,
         benchmark="estimates",
         settings=kept | {"transport": asdict(transport)},
-        digests={name: models.make(name, settings.cache).sha256 for name in settings.models},
+        digests={group["model"]: models.make(group["model"], settings.cache).sha256 for group in groups},
         groups=groups,
-        findings=findings,
+        findings=conclusions(groups),
     )
-    print(f"written: {settings.output}; `--document` brings it into the docs")
 
 
 if __name__ == "__main__":

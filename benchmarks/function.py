@@ -136,14 +136,6 @@ def started(function: Function) -> Iterator[Instance]:
 
 
 @contextlib.contextmanager
-def echo() -> Iterator[Instance]:
-    """Start an instance without a model, which answers with what it was sent: the transport alone."""
-    with function_cgroup(MB_PER_VCPU) as cgroup, _process({}, cgroup) as (process, channel, begin):
-        ready = json.loads(bytes(_answer(process, channel)))
-        yield Instance((), 1000 * (ready["at"] - begin), process, channel, cgroup)
-
-
-@contextlib.contextmanager
 def _process(
     settings: dict[str, object], cgroup: MemoryCgroup
 ) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket, float]]:
@@ -213,15 +205,15 @@ def serve(settings: dict[str, object], channel: socket.socket) -> None:
     from lamella.workflow.pipeline import Pipeline
 
     imported = time.monotonic()
-    pipeline = Pipeline(_only(settings), threads=int(str(settings["threads"]))) if "slice" in settings else None
+    pipeline = Pipeline(_only(settings), threads=int(str(settings["threads"])))
     ready = time.monotonic()
-    _send_json(channel, {"at": ready, "inputs": [spec.name for spec in pipeline.inputs] if pipeline else []})
+    _send_json(channel, {"at": ready, "inputs": [spec.name for spec in pipeline.inputs]})
     infer_ms: list[float] = []
     while (message := _receive(channel)) is not None:
         if message:
             begin = time.perf_counter()
             tensors = decode(message)
-            outputs = pipeline.infer(tensors) if pipeline else tensors
+            outputs = pipeline.infer(tensors)
             infer_ms.append(1000 * (time.perf_counter() - begin))
             _send(channel, encode(outputs, kind="outputs"))
             continue
