@@ -13,7 +13,7 @@ from tables import markdown
 
 if TYPE_CHECKING:
     from lamella.planner.cost import CostModel
-    from lamella.planner.search import Choice, Found, Goal
+    from lamella.planner.goal import Choice, Found, Goal
     from lamella.planner.segments import Segments
 
 Objective = Literal["latency", "cost", "memory"]
@@ -111,7 +111,7 @@ class _Arena:
             return None
 
     def _choice(self, start: int, end: int, goal: Goal, *, workflow: bool) -> Choice | None:
-        from lamella.planner.search import Choice
+        from lamella.planner.goal import Choice
 
         load = self.file_order.load(start, end)
         least_mb = int(-(-float(self.costs.peak_bytes(load)) // (1 << 20)))
@@ -132,7 +132,7 @@ def contest(name: str, path: Path, platform: str, counts: Sequence[int]) -> list
 
 
 def _contests(name: str, path: Path, platform: str, counts: Sequence[int]) -> Iterator[Contest]:
-    from lamella.planner.search import Goal
+    from lamella.planner.goal import Goal
 
     arena = _Arena(path, platform)
     cuts = arena.file_order.cuts

@@ -3,6 +3,7 @@
     python benchmarks/estimates.py                      # everything: about half an hour
     python benchmarks/estimates.py --quick              # three small models, one round: two minutes
     python benchmarks/estimates.py --parts functions    # or: plans
+    python benchmarks/estimates.py --estimate-again     # after a change of the model: new estimates, nothing measured
     python benchmarks/estimates.py --document           # rewrite the tables in the docs from the results file
 
 `functions`: each model as one function, at four memory sizes. `plans`: models whole and as chains of slices, at two
@@ -21,6 +22,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import models
 from chain import Slices, Transport, measure_chain, measure_transport
@@ -30,6 +32,9 @@ from measure import Sample
 from prediction import Predictor, profile_of
 from results import ROOT, Group, save
 from tables import print_findings
+
+if TYPE_CHECKING:
+    from lamella.planner.plan import Plan
 
 MODELS = ("mobilenet-v1", "squeezenet", "resnet18", "resnet50", "minilm", "distilbert", "bert-base", "gpt2", "vgg19")
 QUICK = ("squeezenet", "resnet18", "minilm")
@@ -63,15 +68,20 @@ class Subject:
         label = f"{memory_mb} MB" if count == 1 else f"{count} x {memory_mb} MB"
         try:
             sample = measure_chain(slices, sizes, requests=requests)
-            sample["facts"] |= {
-                "estimated": asdict(self._with_profile.predict(slices.plan, sizes)),
-                "estimated_without_profile": asdict(self._without.predict(slices.plan, sizes)),
-            }
+            self.estimate(sample, slices.plan)
         except FunctionError as error:
             sample = {"error": str(error)}
         sample |= {"label": label, "round": number}
         print(f"  {label:14}{_line(sample)}", flush=True)
         return sample
+
+    def estimate(self, sample: Sample, plan: Plan) -> None:
+        """Put the estimates for a sample's functions beside what was measured of them."""
+        sizes = cast("list[int]", sample["facts"]["memory_mb"])
+        sample["facts"] |= {
+            "estimated": asdict(self._with_profile.predict(plan, sizes)),
+            "estimated_without_profile": asdict(self._without.predict(plan, sizes)),
+        }
 
     def holding(self, sizes: Sequence[int]) -> list[int]:
         """The sizes that hold the model in one function."""
@@ -144,6 +154,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=20, help="requests to idle functions in each round")
     parser.add_argument("--keep-profiles", action="store_true", help="use the profiles that lie beside the models")
     parser.add_argument("--quick", action="store_true", help=f"{', '.join(QUICK)}: one round")
+    parser.add_argument("--estimate-again", action="store_true", help="measure nothing: new estimates in the results")
     parser.add_argument("--document", action="store_true", help="measure nothing: the docs' tables from the results")
     parser.add_argument("--cache", type=Path, default=models.CACHE, help="folder of the models")
     parser.add_argument("--output", type=Path, help="results file (default: benchmarks/results/estimates.json)")
@@ -160,6 +171,9 @@ def main() -> None:
     if settings.document:
         PAGE.write_text(documented(PAGE.read_text(), json.loads(settings.output.read_text())))
         return
+    if settings.estimate_again:
+        estimate_again(settings)
+        return
     try:
         transport = measure_transport(settings.cache.parent / "bench-work" / "identity")
     except OSError as error:
@@ -175,6 +189,26 @@ def main() -> None:
         _save(groups, settings, transport)
     print_findings(conclusions(groups))
     print(f"written: {settings.output}; `--document` brings it into the docs")
+
+
+def estimate_again(settings: argparse.Namespace) -> None:
+    """New estimates, by the profiles that lie beside the models, beside what a results file has measured."""
+    import lamella
+
+    results = json.loads(settings.output.read_text())
+    transport = Transport(**results["settings"]["transport"])
+    groups: list[Group] = results["groups"]
+    settings = argparse.Namespace(**results["settings"] | {"output": settings.output, "cache": settings.cache})
+    settings.keep_profiles = True
+    subjects = {name: Subject(name, settings, transport) for name in {group["model"] for group in groups}}
+    for group in groups:
+        subject = subjects[group["model"]]
+        for sample in group["samples"]:
+            if "error" not in sample:
+                count = len(cast("list[int]", sample["facts"]["memory_mb"]))
+                subject.estimate(sample, lamella.plan(subject.model.path, slices=count))
+    _save(groups, settings, transport)
+    print_findings(conclusions(groups))
 
 
 def _save(groups: list[Group], settings: argparse.Namespace, transport: Transport) -> None:

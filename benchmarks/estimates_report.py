@@ -50,7 +50,7 @@ PLAN_QUANTITIES = (WARM, BILLED, PEAK)
 
 
 def _billed_gb_ms(facts: Mapping[str, object]) -> float:
-    times, sizes = (cast("list[float]", facts[name]) for name in ("infer_ms", "memory_mb"))
+    times, sizes = (cast("list[float]", facts[name]) for name in ("billed_ms", "memory_mb"))
     return sum(ms * size / 1024 for ms, size in zip(times, sizes, strict=True))
 
 

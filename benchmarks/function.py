@@ -2,7 +2,7 @@
 
 It loads one slice and answers frames (`lamella.wire`) on a Unix socket, as a function on a platform would over its own
 transport: each message is eight bytes of length and the frame. The answer to an empty message is a report, as JSON:
-milliseconds of each inference since the last one, and the peak of resident memory.
+milliseconds of each request since the last one, and the peak of resident memory.
 
 Its files are in the page cache when it starts, and charged to it: they are dropped, and read again by a process in the
 same cgroup. So the limit counts them, while the time to read them is not that of this machine's disk.
@@ -70,7 +70,7 @@ class Report(TypedDict):
 
     import_ms: float
     load_ms: float
-    infer_ms: list[float]
+    request_ms: list[float]
     peak_bytes: int
 
 
@@ -208,22 +208,21 @@ def serve(settings: dict[str, object], channel: socket.socket) -> None:
     pipeline = Pipeline(_only(settings), threads=int(str(settings["threads"])))
     ready = time.monotonic()
     _send_json(channel, {"at": ready, "inputs": [spec.name for spec in pipeline.inputs]})
-    infer_ms: list[float] = []
+    request_ms: list[float] = []
     while (message := _receive(channel)) is not None:
         if message:
             begin = time.perf_counter()
-            tensors = decode(message)
-            outputs = pipeline.infer(tensors)
-            infer_ms.append(1000 * (time.perf_counter() - begin))
+            outputs = pipeline.infer(decode(message))
             _send(channel, encode(outputs, kind="outputs"))
+            request_ms.append(1000 * (time.perf_counter() - begin))
             continue
         report: Report = {
             "import_ms": 1000 * (imported - float(str(settings["started"]))),
             "load_ms": 1000 * (ready - imported),
-            "infer_ms": [round(value, 3) for value in infer_ms],
+            "request_ms": [round(value, 3) for value in request_ms],
             "peak_bytes": peak_rss_bytes(),
         }
-        infer_ms.clear()
+        request_ms.clear()
         _send_json(channel, report)
 
 

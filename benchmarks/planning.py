@@ -1,6 +1,6 @@
 """Time and memory to plan for a platform, and the plans against simpler ones.
 
-    python benchmarks/planning.py                     # everything: about ten minutes
+    python benchmarks/planning.py                     # everything: about ten minutes; torch exports six of the models
     python benchmarks/planning.py --quick             # small graphs, three models: a minute
     python benchmarks/planning.py --parts baselines   # or: scale, large
     python benchmarks/planning.py --document          # rewrite the tables in the docs from the results file
@@ -21,6 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
+import exported
 import models
 import networks
 import onnx
@@ -126,6 +127,7 @@ def baselines(settings: argparse.Namespace) -> tuple[list[Group], list[Finding]]
 def _contestants(settings: argparse.Namespace) -> list[tuple[str, Path]]:
     found = [(name, models.make(name, settings.cache).path) for name in settings.models]
     if not settings.quick:
+        found += [(name, exported.export(name, settings.cache)) for name in exported.RECIPES]
         folder = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
         found += [(path.stem, path) for path in sorted(folder.glob("*.onnx"))]
     return found

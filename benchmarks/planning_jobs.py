@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from probe import Job
 
 if TYPE_CHECKING:
-    from lamella.planner.search import Objective
+    from lamella.planner.goal import Objective
 
 
 def plan(model: str, platform: str, objective: Objective) -> Job:

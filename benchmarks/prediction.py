@@ -12,6 +12,7 @@ from models import BenchModel, inputs
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
+    from lamella.planner.estimate import SliceEstimate
     from lamella.planner.plan import Plan
     from lamella.planner.profile import Profile
     from lamella.platforms.base import Platform
@@ -75,9 +76,13 @@ class Predictor:
             compute_ms=tuple(round(float(part.costs.compute_ms), 3) for part in found.slices),
             init_ms=sum(float(part.costs.init_ms) for part in found.slices),
             peak_bytes=tuple(part.peak_bytes for part in found.slices),
-            gb_ms=sum(float(part.costs.compute_ms) * part.memory_mb / 1024 for part in found.slices),
+            gb_ms=sum(_in_function_ms(part) * part.memory_mb / 1024 for part in found.slices),
             usd_per_million=1e6 * found.warm_usd,
         )
+
+
+def _in_function_ms(part: SliceEstimate) -> float:
+    return float(part.costs.transfer_ms + part.costs.compute_ms)
 
 
 def _platform(transport: Transport) -> Platform:
@@ -85,7 +90,13 @@ def _platform(transport: Transport) -> Platform:
     from lamella.platforms.reading import load_platform
 
     found = load_platform(PLATFORM)
-    speeds = replace(found.speeds, hop_ms=transport.hop_ms, inline_mb_s=transport.mb_s, inline_bytes=1 << 40)
+    speeds = replace(
+        found.speeds,
+        hop_ms=transport.hop_ms,
+        handler_ms=transport.handler_ms,
+        inline_mb_s=transport.mb_s,
+        inline_bytes=1 << 40,
+    )
     return replace(found, speeds=speeds, limits=replace(found.limits, package_unzipped_bytes=None))
 
 

@@ -17,8 +17,11 @@ from lamella.graph.model import Graph, Model, Node, Value, ValueType, Weight
 from lamella.planner.cost import CostModel, Load
 from lamella.planner.cuts import cuts_of
 from lamella.planner.flow import flow_of
-from lamella.planner.search import Choice, Found, Goal, evaluate, pareto, search
-from lamella.planner.segments import Functions, Relaxation, Segments, SplitOption
+from lamella.planner.functions import Functions
+from lamella.planner.goal import Choice, Found, Goal
+from lamella.planner.relaxation import Relaxation
+from lamella.planner.search import evaluate, pareto, search
+from lamella.planner.segments import Segments, SplitLoad
 from lamella.platforms.base import MB, Limits, Platform, Pricing, Speeds
 
 CLOSE = 1e-8
@@ -83,7 +86,7 @@ def segments(draw: st.DrawFn, most: int = 5) -> Segments:
     count = len(model.graph.nodes)
     node_ms = draw(st.lists(st.sampled_from([0.0, 0.3, 20.0, 50.0, 333.3]), min_size=count, max_size=count))
     splits = {
-        position: [SplitOption(parts, draw(loads)) for parts in draw(st.sampled_from([(2,), (2, 4)]))]
+        position: [SplitLoad(parts, draw(loads)) for parts in draw(st.sampled_from([(2,), (2, 4)]))]
         for position in draw(st.sets(st.integers(0, len(cuts.order) - 1), max_size=2))
     }
     held = draw(st.dictionaries(st.sampled_from(["w0", "w1", "w2"]), st.sampled_from([0.5, 1.75])))
@@ -127,6 +130,7 @@ speeds = st.builds(
     Speeds,
     mb_per_vcpu=amounts(90.0, 128.0, 1769.0),
     vcpus_max=amounts(0.8, 1.0, 1.7, 6.0),
+    cpu_period_ms=amounts(0.0, 20.0, 100.0),
     parallel_share=amounts(0.0, 0.5, 0.97, 1.0),
     gflops_per_vcpu=st.just(20.0),
     memory_gb_s=st.just(8.0),
@@ -140,6 +144,7 @@ speeds = st.builds(
     session_ms_per_node=amounts(0.0, 1.0),
     session_ms_per_mb=amounts(0.0, 2.0),
     hop_ms=amounts(0.0, 15.0),
+    handler_ms=amounts(0.0, 2.0),
     inline_mb_s=amounts(0.001, 90.0),
     inline_bytes=st.just(8),
     floor_mb=amounts(0.0, 30.0),

@@ -11,8 +11,8 @@ from lamella.cli.plots import Point, write_frontier
 
 if TYPE_CHECKING:
     from lamella.planner.estimate import Estimate, SliceEstimate
+    from lamella.planner.goal import Found, Goal
     from lamella.planner.planning import Alternative, Planning
-    from lamella.planner.search import Found, Goal
 
 _TERMS = ("hop_ms", "transfer_ms", "compute_ms", "start_ms", "runtime_ms", "weights_ms", "session_ms", "lost_ms")
 

@@ -44,10 +44,10 @@ from lamella.errors import UsageError
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
+    from lamella.planner.goal import Goal
     from lamella.planner.plan import Plan
     from lamella.planner.planning import Planning
     from lamella.planner.profile import Profile
-    from lamella.planner.search import Goal
 
 
 def plan(

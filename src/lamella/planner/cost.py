@@ -7,8 +7,12 @@ The time of a warm request is `hop + transfer + compute`:
 
 - `compute`: the operators' time on one virtual processor, divided by the processors that come with the memory. Below
   one processor the platform gives a share of its time; above it, Amdahl's law with the platform's `parallel_share`.
-- `transfer`: tensors up to `inline_bytes` travel in the request and cost encoding; larger ones through the object
-  store and cost its bandwidth, and its latency once each way, since they are fetched side by side.
+  The share is given anew every `cpu_period_ms`, and a request finds that of a whole period, since the function was
+  idle: it begins at full speed, and does not wait for the end of the period in which it ends. On average over when in
+  a period it begins, that saves `cpu_period_ms * (1 - share)`, though it is never faster than a whole processor.
+- `transfer`: handling the request, and its tensors. Those up to `inline_bytes` travel in the request and cost encoding;
+  larger ones through the object store and cost its bandwidth, and its latency once each way, since they are fetched
+  side by side.
 - `hop`: invoking a function.
 
 A cold request adds the instance and its package, which nobody bills, and the initialisation: Python, engine, weights,
@@ -31,6 +35,8 @@ ColdStart = Literal["sequential", "parallel"]
 
 WORKFLOW_GB = 64 / 1024
 """Memory that a running workflow is billed for: 64 MB (AWS Step Functions pricing, Express workflows)."""
+
+_LEAST_MS = 1e-9  # work that is none
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ class Costs:
         hop_ms: Invoking the function.
         transfer_ms: Tensors in and out.
         compute_ms: Its operators.
+        saved_ms: By what the two are shorter, since the function was idle before.
         start_ms: Until a new instance has its package; not billed.
         runtime_ms: Starting Python and the engine.
         weights_ms: Reading the weights.
@@ -82,6 +89,7 @@ class Costs:
     hop_ms: Numbers
     transfer_ms: Numbers
     compute_ms: Numbers
+    saved_ms: Numbers
     start_ms: Numbers
     runtime_ms: Numbers
     weights_ms: Numbers
@@ -136,6 +144,22 @@ class CostModel:
         parallel = self.platform.speeds.parallel_share
         return np.where(share <= 1, share, 1 / (1 - parallel + parallel / np.maximum(share, 1)))
 
+    def saved_share(self, busy_ms: Numbers, memory_mb: Numbers) -> Numbers:
+        """The part of its time, at its share of a processor, that a function saves since it was idle before.
+
+        Args:
+            busy_ms: What its work takes on one virtual processor.
+            memory_mb: Its size.
+        """
+        share = np.minimum(self.processors(memory_mb), 1.0)
+        period_ms = self.platform.speeds.cpu_period_ms
+        return (1 - share) * np.minimum(1.0, period_ms * share / np.maximum(busy_ms, _LEAST_MS))
+
+    def busy_ms(self, load: Load) -> Numbers:
+        """What a request's work takes on one virtual processor: the handler, encoding tensors, and the operators."""
+        speeds = self.platform.speeds
+        return speeds.handler_ms + 1000 * load.inline_bytes / MB / speeds.inline_mb_s + load.compute_ms
+
     def peak_bytes(self, load: Load) -> Numbers:
         """Resident memory at the worst moment: the runtime, weights, activations, and tensors on their way."""
         speeds = self.platform.speeds
@@ -160,12 +184,14 @@ class CostModel:
         packaged = self.in_package(load)
         weights_mb = np.asarray(load.weights_bytes, np.float64) / MB
         package_mb = self.closure_bytes / MB + np.where(packaged, weights_mb, 0.0)
+        busy_ms = self.busy_ms(load)
+        saved = self.saved_share(busy_ms, memory_mb)
         transfer_ms = (
-            1000 * load.inline_bytes / MB / speeds.inline_mb_s / single
+            (busy_ms - load.compute_ms) / single * (1 - saved)
             + 1000 * (load.object_in_bytes + load.object_out_bytes) / MB / speeds.object_mb_s
             + speeds.object_request_ms * (1.0 * (np.asarray(load.objects_in) > 0) + (np.asarray(load.objects_out) > 0))
         )
-        compute_ms = load.compute_ms / self.speedup(memory_mb)
+        compute_ms = load.compute_ms / self.speedup(memory_mb) * (1 - saved)
         runtime_ms = speeds.runtime_init_ms / single
         weights_ms = np.where(
             packaged,
@@ -191,6 +217,7 @@ class CostModel:
             hop_ms=speeds.hop_ms,
             transfer_ms=transfer_ms,
             compute_ms=compute_ms,
+            saved_ms=busy_ms / single * saved,
             start_ms=start_ms,
             runtime_ms=runtime_ms,
             weights_ms=weights_ms,

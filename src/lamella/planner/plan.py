@@ -23,8 +23,8 @@ from lamella.planner.splits import split_to_fit
 if TYPE_CHECKING:
     from lamella.planner.cost import ColdStart
     from lamella.planner.estimate import Estimate
+    from lamella.planner.goal import Objective
     from lamella.planner.profile import Profile
-    from lamella.planner.search import Objective
     from lamella.platforms.base import Architecture, Platform
 
 SCHEMA = "lamella.plan/1"

@@ -18,13 +18,14 @@ from lamella.planner.calibration import calibrated
 from lamella.planner.cost import ColdStart, CostModel, Load
 from lamella.planner.cuts import Cuts, cuts_of
 from lamella.planner.estimate import Estimate, Step, estimate
+from lamella.planner.goal import Choice, Found, Goal, Objective
 from lamella.planner.orders import Orders, orders_of, with_splits
 from lamella.planner.partition import partition_of
 from lamella.planner.plan import Plan, plan_of
 from lamella.planner.profile import Profile, read_profile
 from lamella.planner.residency import held_shares
-from lamella.planner.search import Choice, Found, Goal, Objective, pareto, search
-from lamella.planner.segments import Segments, SplitOption
+from lamella.planner.search import pareto, search
+from lamella.planner.segments import Segments, SplitLoad
 from lamella.planner.sizes import value_sizes
 from lamella.planner.splits import split_option
 from lamella.planner.timing import node_times
@@ -283,7 +284,7 @@ class Planning:
             held=self._held,
         )
 
-    def _options(self, node: Node) -> list[SplitOption]:
+    def _options(self, node: Node) -> list[SplitLoad]:
         """The ways to run a node as functions side by side."""
         axis = splittable(self.model, node, self._orders.values)
         if not isinstance(axis, SplitAxis):
@@ -294,7 +295,7 @@ class Planning:
         least = ceil(held / room)
         wanted = {*_PARTS, *range(least, least + 3), least * 3 // 2, least * 2}
         counts = sorted(parts for parts in wanted if 2 <= parts <= min(axis.steps, MOST_PARTS))
-        return [SplitOption(parts, self._part(node, axis, parts)) for parts in counts]
+        return [SplitLoad(parts, self._part(node, axis, parts)) for parts in counts]
 
     def _part(self, node: Node, axis: SplitAxis, parts: int) -> Load:
         """What the largest part asks of its function; putting the parts together is counted with it."""

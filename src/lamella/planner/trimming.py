@@ -14,8 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from lamella.planner.cost import CostModel
-from lamella.planner.search import Choice, Found, Goal, evaluate
-from lamella.planner.segments import STEP_MB, Floats, Segments
+from lamella.planner.functions import STEP_MB
+from lamella.planner.goal import Choice, Found, Goal
+from lamella.planner.search import evaluate
+from lamella.planner.segments import Floats, Segments
 from lamella.platforms.base import MB
 
 _ROUNDS = 40

@@ -135,6 +135,7 @@ class Speeds:
     Attributes:
         mb_per_vcpu: Memory that comes with one virtual processor.
         vcpus_max: The most virtual processors of one function.
+        cpu_period_ms: Below one virtual processor a function gets its share of every such period; 0: evenly.
         parallel_share: The part of a model's computation that further processors speed up (Amdahl's law).
         gflops_per_vcpu: 10^9 floating-point operations a second in FP32 convolutions and matrix products.
         memory_gb_s: 10^9 bytes a second that element-wise operators move, on one virtual processor.
@@ -148,6 +149,7 @@ class Speeds:
         session_ms_per_node: Creating an engine's session, on one virtual processor: for each node.
         session_ms_per_mb: Likewise: for each MB of weights.
         hop_ms: Milliseconds to invoke the next function, warm, without its payload.
+        handler_ms: Milliseconds in the function for a request beside its tensors and operators, on one virtual processor.
         inline_mb_s: MB a second at which tensors travel inside a request, encoding and decoding included.
         inline_bytes: A tensor up to this size travels inside the request, a larger one through the object store.
         floor_mb: Resident memory of a process with Python, NumPy and the engine, and no model.
@@ -157,6 +159,7 @@ class Speeds:
 
     mb_per_vcpu: float
     vcpus_max: float
+    cpu_period_ms: float
     parallel_share: float
     gflops_per_vcpu: float
     memory_gb_s: float
@@ -170,6 +173,7 @@ class Speeds:
     session_ms_per_node: float
     session_ms_per_mb: float
     hop_ms: float
+    handler_ms: float
     inline_mb_s: float
     inline_bytes: int
     floor_mb: float

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 from agreement import Pair, kendall_tau, regret, swaps
 from baselines import BASELINES
 from cgroup import MB_PER_VCPU, function_cgroup
-from chain import Slices, measure_chain
+from chain import Slices, measure_chain, measure_transport
 from estimates_report import QUANTITIES, documented, pairs
-from function import FunctionError, echo
+from function import Function, FunctionError, started
 from measure import Sample
 from models import BenchModel
 from results import Group, summarised
@@ -108,9 +108,13 @@ def test_nothing_of_a_function_stays() -> None:
 
 
 @pytest.mark.usefixtures("cgroups")
-def test_echo_answers_with_what_it_was_sent() -> None:
-    with echo() as instance:
-        assert instance.infer({"x": np.arange(5)})["x"].tolist() == [0, 1, 2, 3, 4]
+def test_transport_is_measured_with_a_function_that_answers_and_ends(tmp_path: Path) -> None:
+    transport = measure_transport(tmp_path)
+    assert transport.hop_ms > 0
+    assert transport.handler_ms > 0
+    assert transport.mb_s > 1
+    with started(Function(tmp_path / "slices", 0, {"x": "FP32", "y": "FP32"}, MB_PER_VCPU)) as instance:
+        assert instance.infer({"x": np.arange(5, dtype=np.float32)})["y"].tolist() == [0, 1, 2, 3, 4]
         pid = instance.process.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -127,10 +131,10 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BenchModel:
 @pytest.mark.usefixtures("cgroups")
 def test_chain_gives_the_answer_of_the_whole(model: BenchModel, tmp_path: Path) -> None:
     whole, chain = (
-        measure_chain(Slices(model, count, tmp_path / f"{count}"), [512] * count, windows=1) for count in (1, 2)
+        measure_chain(Slices(model, count, tmp_path / f"{count}"), [512] * count, requests=2) for count in (1, 2)
     )
     assert chain["facts"]["answer"] == whole["facts"]["answer"]
-    assert len(chain["facts"]["infer_ms"]) == 2
+    assert len(chain["facts"]["billed_ms"]) == 2
     assert chain["peak_bytes"] > 1.5 * whole["peak_bytes"]
     assert chain["seconds_since_start"] > 0.05
 
@@ -138,7 +142,7 @@ def test_chain_gives_the_answer_of_the_whole(model: BenchModel, tmp_path: Path) 
 @pytest.mark.usefixtures("cgroups")
 def test_function_without_room_for_its_engine_says_so(model: BenchModel, tmp_path: Path) -> None:
     with pytest.raises(FunctionError, match="killed: over its memory"):
-        measure_chain(Slices(model, 1, tmp_path / "one"), [16], windows=1)
+        measure_chain(Slices(model, 1, tmp_path / "one"), [16], requests=2)
 
 
 def sample(label: str, seconds: float) -> Sample:

@@ -12,6 +12,7 @@ from lamella.platforms.base import MB, Limits, Platform, Pricing, Speeds
 SPEEDS = Speeds(
     mb_per_vcpu=1000,
     vcpus_max=4,
+    cpu_period_ms=0,
     parallel_share=0.5,
     gflops_per_vcpu=10,
     memory_gb_s=10,
@@ -25,6 +26,7 @@ SPEEDS = Speeds(
     session_ms_per_node=0.1,
     session_ms_per_mb=2,
     hop_ms=5,
+    handler_ms=0,
     inline_mb_s=10,
     inline_bytes=MB,
     floor_mb=60,
@@ -65,6 +67,31 @@ LOAD = Load(
 
 def model(platform: Platform = PLATFORM) -> CostModel:
     return CostModel(platform, "x86_64", 100 * MB)
+
+
+@pytest.mark.parametrize(
+    ("busy_ms", "memory_mb", "expected_ms"),
+    [
+        (4, 250, 4),  # within the share of one period: as on a whole processor
+        (5, 250, 5),
+        (100, 250, 385),  # 100 / 0.25, less the 15 ms that the idle function had saved up and that it need not wait
+        (100, 500, 190),
+        (100, 1000, 100),
+        (100, 2000, 75),  # above one processor there is nothing to wait for
+    ],
+)
+def test_idle_function_begins_with_the_share_of_a_period(busy_ms: float, memory_mb: int, expected_ms: float) -> None:
+    platform = replace(PLATFORM, speeds=replace(SPEEDS, cpu_period_ms=20))
+    costs = model(platform).costs(replace(LOAD, compute_ms=busy_ms, inline_bytes=0), memory_mb, workflow=False)
+    assert float(costs.compute_ms) == pytest.approx(expected_ms)
+
+
+def test_handler_waits_for_its_share_as_operators_do() -> None:
+    platform = replace(PLATFORM, speeds=replace(SPEEDS, handler_ms=10))
+    load = replace(LOAD, compute_ms=20, inline_bytes=0, object_in_bytes=0, objects_in=0)
+    costs = model(platform).costs(load, 500, workflow=False)
+    assert float(costs.transfer_ms) == pytest.approx(20)
+    assert float(costs.compute_ms) == pytest.approx(40)
 
 
 @pytest.mark.parametrize(("memory_mb", "speedup"), [(250, 0.25), (1000, 1), (2000, 4 / 3), (4000, 1.6), (8000, 1.6)])

@@ -11,15 +11,16 @@ from lamella.graph.model import Graph, Model, Node, Value, ValueType, Weight
 from lamella.planner.cost import CostModel, Load
 from lamella.planner.cuts import cuts_of
 from lamella.planner.flow import flow_of
-from lamella.planner.search import EPSILON, Choice, Goal, evaluate, pareto, search
-from lamella.planner.segments import Segments, SplitOption
+from lamella.planner.goal import Choice, Goal
+from lamella.planner.search import EPSILON, evaluate, pareto, search
+from lamella.planner.segments import Segments, SplitLoad
 from lamella.platforms.base import MB
 from lamella.platforms.reading import load_platform
 
 FLOAT = ValueType("tensor", 1, ())
 
 
-def chain(*weights_mb: int, node_ms: float = 100.0, splits: dict[int, list[SplitOption]] | None = None) -> Segments:
+def chain(*weights_mb: int, node_ms: float = 100.0, splits: dict[int, list[SplitLoad]] | None = None) -> Segments:
     """Nodes one behind the other, with a weight each and 1 MB between them."""
     graph = Graph(initializers={f"w{i}": Weight(f"w{i}", 1, (), mb * MB, None) for i, mb in enumerate(weights_mb)})
     names = [f"v{i}" for i in range(len(weights_mb) + 1)]
@@ -94,7 +95,7 @@ def test_of_plans_that_are_equally_fast_the_one_within_the_price_is_found(aws: C
 
 def test_a_node_is_split_where_it_must_and_its_parts_are_paid_for(aws: CostModel) -> None:
     half = Load(50.0, 1.0, 6000.0 * MB, 6000.0 * MB, 0.0, 0.0, 1.0 * MB, 1.0 * MB, 1.0, 1.0)
-    segments = chain(100, 12_000, 100, splits={1: [SplitOption(2, half)]})
+    segments = chain(100, 12_000, 100, splits={1: [SplitLoad(2, half)]})
     found = search(segments, aws, Goal("cost"))
     assert [choice.parts for choice in found.choices] == [1, 2, 1]
     once = evaluate(segments, aws, found.choices, Goal("cost")).cost_usd
@@ -170,5 +171,5 @@ def test_a_number_of_slices_that_cannot_be_is_refused(aws: CostModel) -> None:
 def test_too_few_slices_for_the_memory_are_refused_with_a_number_that_is_enough(aws: CostModel) -> None:
     segments, goal = chain(300, 300, 300, 300), Goal("cost", slices=1, max_memory_mb=800)
     error = refused(segments, aws, goal)
-    assert error.message.startswith("1 slices do not keep the limits of AWS Lambda: functions of 800 MB")
+    assert error.message.startswith("1 slice does not keep the limits of AWS Lambda: functions of 800 MB")
     search(segments, aws, replace(goal, slices=int(number_in(error.hint))))

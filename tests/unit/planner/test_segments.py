@@ -10,17 +10,18 @@ from lamella.graph.model import Graph, Model, Node, Value, ValueType, Weight
 from lamella.planner.cost import CostModel, Load
 from lamella.planner.cuts import cuts_of
 from lamella.planner.flow import flow_of
-from lamella.planner.segments import Functions, Segments, SplitOption
+from lamella.planner.functions import Functions
+from lamella.planner.segments import Segments, SplitLoad
 from lamella.platforms.base import MB
 from lamella.platforms.reading import load_platform
 
 FLOAT = ValueType("tensor", 1, ())
 SIZES = {"x": 10, "a": 100, "b": 1, "y": 100}
 NODE_MS = [0.5, 1.0, 2.0, 4.0]
-OPTION = SplitOption(2, Load(1.0, 1.0, 25.0, 25.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+OPTION = SplitLoad(2, Load(1.0, 1.0, 25.0, 25.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
 
 
-def diamond(splits: dict[int, list[SplitOption]] | None = None) -> Segments:
+def diamond(splits: dict[int, list[SplitLoad]] | None = None) -> Segments:
     """`a = x w'`, `b = a w`, `y = a + b + x`, where `w'` is made of the weight `w` of 50 bytes by a node of its own."""
 
     def node(index: int, inputs: list[str], output: str) -> Node:

@@ -19,6 +19,7 @@ from lamella.platforms.base import Speeds
 SPEEDS = Speeds(
     mb_per_vcpu=1769,
     vcpus_max=6,
+    cpu_period_ms=0,
     parallel_share=0.9,
     gflops_per_vcpu=50,
     memory_gb_s=10,
@@ -32,6 +33,7 @@ SPEEDS = Speeds(
     session_ms_per_node=0.1,
     session_ms_per_mb=1,
     hop_ms=10,
+    handler_ms=0,
     inline_mb_s=30,
     inline_bytes=200_000,
     floor_mb=50,

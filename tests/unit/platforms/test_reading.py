@@ -121,7 +121,7 @@ MISTAKES = [
     (AWS + "title = " + "[" * 5000 + "]" * 5000, "nests too deeply", "at most 20 levels"),
     (AWS + "limits.timeout_s.unit" + ".a" * 900 + " = 1", "nests too deeply", "at most 20 levels"),
     (AWS + figure("limits.memory_max_mb", "4194305", "MB"), "has `limits.memory_max_mb` = 4194305", "at most 4194304"),
-    (HEAD, "has no `limits.memory_min_mb` and 22 more", 'extends = "aws-lambda"'),
+    (HEAD, "has no `limits.memory_min_mb` and 24 more", 'extends = "aws-lambda"'),
     (HEAD + 'extends = "aws-lamda"', "there is no platform `aws-lamda`", "did you mean `aws-lambda`?"),
     (HEAD + 'extends = "gcp-run"\narchitectures = ["arm64"]\n' + figure("pricing.gb_s_usd.x86_64", "1", "USD/GB-s"),
      "has no price `pricing.gb_s_usd.arm64`", "`pricing.vcpu_s_usd` and `pricing.gib_s_usd` alone"),
