@@ -112,7 +112,9 @@ def _package_room(setting: Setting, subject: Subject) -> float:
 def _memory_factors(setting: Setting, figures: Figures) -> tuple[float, float, float]:
     """Resident bytes of an empty function, and for each byte of weights and of activations.
 
-    Together they give what the whole was found to take. Weights that the engine copies count as often as in the whole.
+    Together they give what the whole was found to take. What that is above the estimate is a session's own, which every
+    slice has in full; what it is below is shared among them. Weights that the engine copies count as often as in the
+    whole.
     """
     speeds, load = setting.platform.speeds, figures.load
     tensors = float(load.inline_bytes + load.object_in_bytes + load.object_out_bytes)
@@ -120,7 +122,8 @@ def _memory_factors(setting: Setting, figures: Figures) -> tuple[float, float, f
     empty = floor + tensors
     estimated = float(setting.cost_model.peak_bytes(load)) - empty
     scale = (figures.peak_bytes - empty) / estimated if figures.measured and estimated > 0 else 1.0
-    scale = max(scale, 0.1)
+    empty += max(0.0, scale - 1) * estimated
+    scale = min(1.0, max(scale, 0.1))
     copies = float(load.held_bytes) / float(load.weights_bytes) if load.weights_bytes else 1.0
     return empty, scale * max(speeds.weights_factor * copies, 0.1), scale * max(speeds.activations_factor, 0.1)
 
