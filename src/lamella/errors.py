@@ -10,7 +10,10 @@ LamellaError                  what failed (`message`), the way out (`hint`)
 │   └── UnsupportedModelError valid, but nothing here can read or run it
 ├── PlanError                 no cut satisfies what was asked
 ├── SlicesError               a slices directory that is incomplete or damaged
+├── PackageError              a function's package that cannot be built, or is too large
 ├── EngineError               the engine refused the model or failed while running it
+├── StoreError                an object store that is unreachable or refuses, an object that is missing
+├── RemoteError               a deployed function, or the service behind it, failed
 ├── ConversionError           a source that cannot be converted
 ├── MissingDependencyError    an extra that is not installed
 └── VerificationError         the answer is no: the slices differ from the whole model
@@ -82,8 +85,35 @@ class SlicesError(LamellaError):
     """A slices directory is incomplete, damaged, or from another version."""
 
 
+class PackageError(LamellaError):
+    """A function's package cannot be built, or is too large for the platform."""
+
+
 class EngineError(LamellaError):
     """The engine refused the model or failed while running it."""
+
+    exit_status = 1
+
+
+class RemoteError(LamellaError):
+    """A deployed function failed, or the service behind it did.
+
+    Attributes:
+        slice: The slice that failed; None where it was none.
+        function: Its function.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, slice: int | None = None, function: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.slice, self.function = slice, function
+
+
+class StoreError(LamellaError):
+    """An object is missing, or its store is unreachable or refuses."""
 
     exit_status = 1
 

@@ -1,19 +1,20 @@
 """What every engine does, whichever library is behind it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from tests import models
 
-from lamella.engines.base import Engine, EngineOptions, Optimization, Session
+from lamella.engines.base import Engine, EngineOptions, Initializer, Optimization, Session
 from lamella.engines.onnxruntime import OnnxRuntimeEngine
 from lamella.errors import EngineError, InputError
-from lamella.tensors import TensorSpec
+from lamella.tensors import TensorSpec, datatype
 
 ENGINES: dict[str, Callable[[], Engine]] = {"onnxruntime": OnnxRuntimeEngine}
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
@@ -174,3 +175,120 @@ def test_options_do_not_change_the_answer(
     session = engine.load(tmp_path / "mlp.onnx", options)
     np.testing.assert_allclose(answer(engine, session, x=X)["y"], answer(engine, mlp, x=X)["y"], rtol=1e-5, atol=1e-6)
     session.close()
+
+
+def given_apart(path: Path, graph: onnx.GraphProto) -> tuple[Path, dict[str, Initializer]]:
+    """A model whose weights lie in a file of zeros, and those weights, at odd addresses."""
+    opset_imports = [helper.make_opsetid("", 21)]
+    model = helper.make_model(graph, opset_imports=opset_imports, ir_version=10)
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    stored, found = onnx.load(path, load_external_data=False), {}
+    weights = path.with_name("weights")
+    content = weights.read_bytes()
+    for tensor in stored.graph.initializer:
+        place = {entry.key: entry.value for entry in tensor.external_data}
+        start, length = int(place.get("offset", 0)), int(place["length"])
+        data = memoryview(b"." + content[start : start + length])[1:]
+        found[tensor.name] = Initializer(datatype(tensor.data_type).name, tuple(tensor.dims), data)
+    weights.write_bytes(bytes(len(content)))
+    return path, found
+
+
+def folding() -> onnx.GraphProto:
+    """What optimisation reads weights for: it folds a Cast and a Transpose, and a BatchNormalization into a Conv."""
+    half = np.random.default_rng(5).standard_normal((8, 64)).astype(np.float16)
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel", "shift"], ["conv"], pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["conv", "scale", "shift", "shift", "variance"], ["normal"]),
+        helper.make_node("Flatten", ["normal"], ["flat"]),
+        helper.make_node("Cast", ["half"], ["full"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["full"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["flat", "turned"], ["product"]),
+        helper.make_node("MatMul", ["product", "square"], ["y"]),
+    ]
+    weights = [
+        models.weight("kernel", 4, 4, 3, 3),
+        models.weight("shift", 4),
+        models.weight("scale", 4),
+        numpy_helper.from_array(np.float32([1, 2, 3, 4]), "variance"),
+        numpy_helper.from_array(half, "half"),
+        models.weight("square", 8, 8),
+    ]
+    return helper.make_graph(
+        nodes, "folding", [models.floats("x", [1, 4, 4, 4])], [models.floats("y", [1, 8])], weights
+    )
+
+
+@pytest.mark.parametrize("optimization", ["none", "basic", "extended", "all"])
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_initializers_in_memory_are_the_models_weights(
+    engine: Engine, optimization: Optimization, low_memory: bool, tmp_path: Path
+) -> None:
+    options = EngineOptions(optimization=optimization, low_memory=low_memory)
+    whole = engine.load(models.save(tmp_path / "whole.onnx", folding(), {"": 21}), options)
+    path, initializers = given_apart(tmp_path / "apart.onnx", folding())
+    session = engine.load(path.read_bytes(), options, folder=tmp_path, initializers=initializers)
+    path.with_name("weights").unlink()
+    del initializers
+    image = np.random.default_rng(2).random((1, 4, 4, 4), np.float32)
+    expected = answer(engine, whole, x=image)["y"]
+    assert np.abs(expected).max() > 0.1
+    for _ in range(3):
+        bytearray(1 << 20)  # takes the place of what the session should have kept, but did not
+        np.testing.assert_allclose(answer(engine, session, x=image)["y"], expected, rtol=1e-5, atol=1e-6)
+    session.close()
+
+
+@pytest.mark.parametrize("optimization", ["none", "all"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.INT64, TensorProto.BOOL),
+        TensorProto.FLOAT8E4M3FN,
+    ],
+)
+def test_initializers_of_any_datatype_are_taken(
+    engine: Engine, number: int, optimization: Optimization, tmp_path: Path
+) -> None:
+    values = np.arange(7) % 2
+    weight = numpy_helper.from_array(values.astype(helper.tensor_dtype_to_np_dtype(number)), "w")
+    nodes = [helper.make_node("Cast", ["w"], ["y"], to=TensorProto.FLOAT)]
+    graph = helper.make_graph(nodes, "cast", [], [models.floats("y", [7])], [weight])
+    path, initializers = given_apart(tmp_path / "apart.onnx", graph)
+    session = engine.load(
+        path.read_bytes(), EngineOptions(optimization=optimization), folder=tmp_path, initializers=initializers
+    )
+    assert answer(engine, session)["y"].tolist() == values.tolist()
+
+
+def test_an_initializer_that_the_model_may_be_given_as_an_input(engine: Engine, tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "overridable",
+        [models.floats("x", [4]), models.floats("w", [4])],
+        [models.floats("y", [4])],
+        [models.weight("w", 4)],
+    )
+    path, initializers = given_apart(tmp_path / "apart.onnx", graph)
+    x, other = np.float32([1, 2, 3, 4]), np.float32([1, 1, 1, 1])
+    default = np.frombuffer(initializers["w"].data, np.float32)
+    for optimization in ("none", "all"):
+        session = engine.load(
+            path.read_bytes(), EngineOptions(optimization=optimization), folder=tmp_path, initializers=initializers
+        )
+        np.testing.assert_array_equal(answer(engine, session, x=x)["y"], x + default)
+        np.testing.assert_array_equal(answer(engine, session, x=x, w=other)["y"], x + other)
+
+
+@pytest.mark.parametrize("optimization", ["none", "all"])
+@pytest.mark.parametrize("change", [{"shape": (3,)}, {"datatype": "FP64"}, {"datatype": "INT4"}])
+def test_an_initializer_that_contradicts_itself_is_refused(
+    engine: Engine, change: dict[str, object], optimization: Optimization, tmp_path: Path
+) -> None:
+    nodes, values = [helper.make_node("Add", ["x", "w"], ["y"])], [models.floats(name, [4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "add", values[:1], values[1:], [models.weight("w", 4)])
+    path, initializers = given_apart(tmp_path / "apart.onnx", graph)
+    wrong = {"w": replace(initializers["w"], **change)}  # type: ignore[arg-type]
+    with pytest.raises(EngineError) as caught:
+        engine.load(path.read_bytes(), EngineOptions(optimization=optimization), folder=tmp_path, initializers=wrong)
+    assert caught.value.hint

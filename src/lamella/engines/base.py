@@ -36,6 +36,21 @@ class EngineOptions:
     custom_ops: tuple[Path, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Initializer:
+    """A weight in memory, as its model's file would hold it.
+
+    Attributes:
+        datatype: Name of its datatype, as in `lamella.tensors.DATATYPES`: that of the model, of at least 8 bits.
+        shape: Its dimensions, those of the model.
+        data: Its elements, little-endian; at any address.
+    """
+
+    datatype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
 class Session(Protocol):
     """A loaded model."""
 
@@ -61,8 +76,23 @@ class Session(Protocol):
 class Engine(Protocol):
     """Loads models."""
 
-    def load(self, model: Path | bytes, options: EngineOptions, *, folder: Path | None = None) -> Session:
-        """Load a model from a file, or from bytes whose external data lies in `folder`."""
+    def load(
+        self,
+        model: Path | bytes,
+        options: EngineOptions,
+        *,
+        folder: Path | None = None,
+        initializers: Mapping[str, Initializer] | None = None,
+    ) -> Session:
+        """Load a model from a file, or from bytes whose external data lies in `folder`.
+
+        Args:
+            model: The file, or its bytes.
+            options: How to load and run.
+            folder: Where references in bytes start from.
+            initializers: Values of initializers with external data, by name. The files that these refer to must have
+                their length and need not hold them. What the session needs of the memory it keeps.
+        """
         ...
 
     def to_array(self, item: Item) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -12,10 +12,10 @@ from traceback import clear_frames
 import numpy as np
 import onnxruntime as ort
 
-from lamella.engines.base import EngineOptions, Item
+from lamella.engines.base import EngineOptions, Initializer, Item
 from lamella.engines.reasons import plain_reason
 from lamella.errors import EngineError, InputError
-from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype_of, native
+from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype, datatype_of, native
 
 _Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 _LEVELS = {
@@ -35,20 +35,30 @@ _INFER_HINT = "compare the inputs' shapes and values with what `lamella inspect`
 class OnnxRuntimeEngine:
     """Loads models into ONNX Runtime's CPU execution provider."""
 
-    def load(self, model: Path | bytes, options: EngineOptions, *, folder: Path | None = None) -> OnnxRuntimeSession:
+    def load(
+        self,
+        model: Path | bytes,
+        options: EngineOptions,
+        *,
+        folder: Path | None = None,
+        initializers: Mapping[str, Initializer] | None = None,
+    ) -> OnnxRuntimeSession:
         """Load a model from a file, or from bytes whose external data lies in `folder`.
+
+        With `initializers` and no optimisation, the session works on the caller's memory, and keeps it. Optimising
+        copies them once, and the caller's memory is free afterwards.
 
         Raises:
             EngineError: ONNX Runtime refuses the model; the reason is its own.
         """
         name = str(model) if isinstance(model, Path) else "the model"
+        configured = session_options(options, folder=folder)
         with _errors(f"ONNX Runtime {ort.__version__} cannot load {name}", _LOAD_HINT):
+            kept = _give(configured, initializers or {}, shared=options.optimization == "none")
             session = ort.InferenceSession(
-                str(model) if isinstance(model, Path) else model,
-                session_options(options, folder=folder),
-                providers=["CPUExecutionProvider"],
+                str(model) if isinstance(model, Path) else model, configured, providers=["CPUExecutionProvider"]
             )
-        return OnnxRuntimeSession(session, options)
+        return OnnxRuntimeSession(session, options, kept)
 
     def to_array(self, item: Item) -> Array:
         """A tensor out of ONNX Runtime as an array."""
@@ -77,11 +87,40 @@ def session_options(options: EngineOptions, *, folder: Path | None = None) -> or
     return made
 
 
+def _give(
+    configured: ort.SessionOptions, initializers: Mapping[str, Initializer], *, shared: bool
+) -> list[ort.OrtValue]:
+    """Hand initializers over; return those whose memory must outlive the session.
+
+    Sharing is for graphs that are loaded as they are: what optimises one (constant folding, fusions into convolutions)
+    reads weights from the model's files, never from what is shared, and would compute with zeros.
+    """
+    values = {name: _initializer_value(initializer) for name, initializer in initializers.items()}
+    if not shared:
+        configured.add_external_initializers(list(values), list(values.values()))
+        return []
+    for name, value in values.items():
+        configured.add_initializer(name, value)
+    return list(values.values())
+
+
+def _initializer_value(initializer: Initializer) -> ort.OrtValue:
+    """An OrtValue over an initializer's memory."""
+    kind = datatype(initializer.datatype)
+    if kind.name in _FOREIGN_TYPES:
+        raw = np.frombuffer(initializer.data, _CARRIERS[kind.bits]).reshape(initializer.shape)
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(raw, kind.onnx)
+    return ort.OrtValue.ortvalue_from_numpy(np.frombuffer(initializer.data, kind.numpy).reshape(initializer.shape))
+
+
 class OnnxRuntimeSession:
     """A model in ONNX Runtime. Tensors stay `OrtValue`s between sessions: no copy."""
 
-    def __init__(self, session: ort.InferenceSession, options: EngineOptions) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, options: EngineOptions, kept: Sequence[ort.OrtValue] = ()
+    ) -> None:
         self._session: ort.InferenceSession | None = session
+        self._kept = kept
         self.inputs = [_spec(node) for node in session.get_inputs()]
         self.outputs = [_spec(node) for node in session.get_outputs()]
         overridable = [_spec(node) for node in session.get_overridable_initializers()]
@@ -97,7 +136,7 @@ class OnnxRuntimeSession:
             EngineError: ONNX Runtime fails; the reason is its own.
         """
         given = {name: _ort_value(name, item, self._types.get(name)) for name, item in feeds.items()}
-        session = self._session  # which another thread may close
+        session, kept = self._session, self._kept  # which another thread may drop
         if session is None:
             raise EngineError("this session is closed", hint="load the model again")
         try:
@@ -107,7 +146,7 @@ class OnnxRuntimeSession:
                 else:  # strings, sequences and maps have no OrtValue that Python can read
                     values = session.run(self._names, given)
         finally:
-            del session  # the traceback of a failure would keep it, and its memory
+            del session, kept  # the traceback of a failure would keep them, and their memory
         return dict(zip(self._names, values, strict=True))
 
     def end_profiling(self) -> Path:
@@ -120,6 +159,7 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Release the session and its memory."""
         self._session = None
+        self._kept = ()
 
 
 _KNOWN_NAMES = {d.name for d in DATATYPES}

@@ -9,18 +9,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
-from pathlib import Path
 
+from lamella.packaging.own import own_bytes
 from lamella.packaging.records import Record, cached_records, keep_records, shipped_records
 from lamella.packaging.wheels import Wheel, WheelsError, fetch_wheels
 from lamella.platforms.base import Architecture, Platform
 
-DISTRIBUTIONS = ("onnxruntime", "numpy", "flatbuffers", "packaging", "protobuf")
-"""The engine, and what it declares that it needs."""
+DISTRIBUTIONS = ("onnxruntime", "numpy")
+"""The engine, and what it imports. What else it declares that it needs, its tools need, which stay out of packages."""
 
-FUNCTION_SIDE = ("errors.py", "tensors.py", "wire.py", "runtime", "engines")
-"""Lamella's own files in a package."""
+S3_DISTRIBUTIONS = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3")
+"""What a function needs to reach an S3 store: the same versions wherever it runs, not those of the platform."""
 
 PREFERRED_PYTHON = "3.13"
 
@@ -123,13 +122,6 @@ def python_of(platform: Platform) -> str:
     """Minor version of the Python that functions run on: the preferred one where the platform offers it."""
     offered = platform.python_versions
     return PREFERRED_PYTHON if not offered or PREFERRED_PYTHON in offered else offered[0]
-
-
-def own_bytes() -> int:
-    """Bytes of Lamella's own function side."""
-    root = Path(str(files("lamella")))
-    paths = [root / name for name in FUNCTION_SIDE]
-    return sum(file.stat().st_size for path in paths for file in ([path] if path.is_file() else path.rglob("*.py")))
 
 
 def pinned(name: str) -> str:

@@ -15,12 +15,41 @@ from zipfile import BadZipFile, ZipFile
 from lamella.platforms.base import Architecture
 
 UNUSED = (
+    "onnxruntime/backend/*",
+    "onnxruntime/capi/libonnxruntime.so*",  # for C++ programs: the module for Python holds the engine itself
+    "onnxruntime/datasets/*",
     "onnxruntime/quantization/*",
     "onnxruntime/tools/*",
     "onnxruntime/transformers/*",
+    "numpy/_core/_*_tests.*.so",
+    "numpy/_core/_simd.*.so",  # tests of vector instructions; those that NumPy uses are elsewhere
+    "numpy/_core/include/*",
+    "numpy/_pyinstaller/*",
+    "numpy/conftest.py",
+    "numpy/distutils/*",
+    "numpy/doc/*",
+    "numpy/f2py/*",
+    "numpy/random/_examples/*",
+    "boto3/data/*",  # of its resources; what it knows of services is botocore's
+    "boto3/examples/*",
     "*/tests/*",
+    "*.a",
+    "*.h",
+    "*.pc",
+    "*.pxd",
+    "*.pyc",
+    "*.pyi",
+    # what an installer notes down, which differs from one environment to the next
+    "*.dist-info/INSTALLER",
+    "*.dist-info/RECORD",
+    "*.dist-info/REQUESTED",
+    "*.dist-info/direct_url.json",
+    "*.dist-info/uv_cache.json",
 )
 """What a function never imports: it stays out of the package. A test infers with these blocked."""
+
+SERVICES = ("s3", "sso", "sso-oidc", "sts")
+"""What botocore's data is kept for: S3, and how credentials are found. It knows hundreds of services."""
 
 _GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 _MACHINES: dict[Architecture, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
@@ -28,7 +57,7 @@ _TIME_LIMIT_S = 300
 
 
 class WheelsError(Exception):
-    """Wheels cannot be fetched or read. Never reaches a user: figures of other versions stand in."""
+    """Wheels cannot be fetched or read. Never reaches a user as it is: figures of other versions stand in."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +94,37 @@ def fetch_wheels(requirements: Sequence[str], *, python: str, architecture: Arch
     Raises:
         WheelsError: pip is missing or fails, for instance because there is no network or no such wheel.
     """
-    tags = (f"{glibc}_{_MACHINES[architecture]}" for glibc in _GLIBC)
     with tempfile.TemporaryDirectory(prefix="lamella-wheels-") as folder:
-        command = [
-            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"),
-            *("--retries", "1", "--timeout", "10", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
-            *("--python-version", python, "--dest", folder),
-            *(argument for tag in tags for argument in ("--platform", tag)),
-            *requirements,
-        ]
-        _run(command)
-        return [measure_wheel(path) for path in sorted(Path(folder).glob("*.whl"))]
+        wheels = download_wheels(requirements, Path(folder), python=python, architecture=architecture)
+        return [measure_wheel(path) for path in wheels]
+
+
+def download_wheels(
+    requirements: Sequence[str], folder: Path, *, python: str, architecture: Architecture
+) -> list[Path]:
+    """Download wheels into a folder with pip, as `fetch_wheels` does, and leave them there.
+
+    Raises:
+        WheelsError: pip is missing or fails.
+    """
+    tags = (f"{glibc}_{_MACHINES[architecture]}" for glibc in _GLIBC)
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"),
+        *("--retries", "1", "--timeout", "10", "--no-deps", "--only-binary=:all:", "--implementation", "cp"),
+        *("--python-version", python, "--dest", str(folder)),
+        *(argument for tag in tags for argument in ("--platform", tag)),
+        *requirements,
+    ]
+    _run(command)
+    return sorted(folder.glob("*.whl"))
+
+
+def is_unused(path: str) -> bool:
+    """Whether a file stays out of packages, by its path in one."""
+    folders = path.split("/")[:-1]
+    if folders[:2] == ["botocore", "data"] and len(folders) > 2 and folders[2] not in SERVICES:
+        return True
+    return any(fnmatchcase(path, pattern) for pattern in UNUSED)
 
 
 def _run(command: Sequence[str]) -> None:
@@ -100,7 +149,7 @@ def measure_wheel(path: Path, *, shown: int = 5) -> Wheel:
     try:
         with ZipFile(path) as archive:
             for entry in archive.infolist():
-                if any(fnmatchcase(entry.filename, pattern) for pattern in UNUSED):
+                if is_unused(entry.filename):
                     unused += entry.file_size
                 else:
                     sizes[_place(entry.filename)] += entry.file_size

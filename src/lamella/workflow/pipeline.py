@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Session
 from lamella.errors import EngineError, SlicesError
 from lamella.runtime.cpu import thread_count
+from lamella.runtime.feeds import check_feeds
 from lamella.runtime.memory import release_free_memory
 from lamella.tensors import Array, TensorSpec
-from lamella.workflow.feeds import check_feeds
 from lamella.workflow.parts import InDirectory, Part, Source, open_source, read_ahead, whole
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ def test_shipped_figures_cover_both_architectures_and_are_dated() -> None:
             names = {record.requirement.partition("==")[0] for record in found}
             assert names == {*DISTRIBUTIONS, "ml-dtypes"}
             assert all(date.fromisoformat(record.as_of).year >= 2026 for record in found)
-            assert 90e6 < sum(record.wheel.unzipped_bytes for record in found) < 125e6
+            assert 65e6 < sum(record.wheel.unzipped_bytes for record in found) < 90e6
 
 
 def test_closure_of_shipped_versions_needs_no_network(aws: Platform, cache: Path, monkeypatch: Any) -> None:
@@ -55,7 +55,7 @@ def test_versions_that_cannot_be_fetched_are_replaced_by_the_nearest_and_said_so
     assert "cannot be fetched" in found.note
     assert "numpy==0.0.1 is counted as numpy==2" in found.note
     assert found.as_of in found.note
-    assert 90e6 < found.unzipped_bytes < 125e6
+    assert 65e6 < found.unzipped_bytes < 90e6
 
 
 def test_nothing_is_fetched_where_that_is_not_wanted(aws: Platform, monkeypatch: Any) -> None:

@@ -1,0 +1,1 @@
+"""Whether a model fits a platform: `lamella check`, one file a check."""

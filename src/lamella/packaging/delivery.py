@@ -1,0 +1,93 @@
+"""How a slice reaches its function: in its package, with its weights in an object store, or on a mounted folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lamella.packaging.cache import ensure
+from lamella.packaging.items import Item, are_intact, digest_of, item_of, write_items
+from lamella.packaging.slice_files import SliceFiles
+from lamella.runtime.function import FunctionConfig, ObjectFile
+from lamella.stores.base import Store
+
+MODEL_FOLDER = "model"
+"""Where the model lies in a package."""
+
+_OBJECTS = "weights"  # the prefix of weights in a store; behind it comes their digest
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What delivering a slice means.
+
+    Attributes:
+        function: What the function is told.
+        items: The model's files in the package.
+        bring: Puts what lies outside of the package into its place, unless it is there.
+    """
+
+    function: FunctionConfig
+    items: tuple[Item, ...]
+    bring: Callable[[], None]
+
+
+def in_package(part: SliceFiles, function: FunctionConfig) -> Delivered:
+    """The slice file and its weights lie in the package, or in the image that is made of it."""
+    items = tuple(replace(item, path=f"{MODEL_FOLDER}/{item.path}") for item in _items(part))
+    return Delivered(replace(function, model_folder=MODEL_FOLDER), items, _nothing)
+
+
+def through_store(part: SliceFiles, function: FunctionConfig, store: Store) -> Delivered:
+    """The slice file lies in the package, its weights in a store, under their digest; they are put there once."""
+    function = replace(function, model_folder=MODEL_FOLDER)
+    items = (item_of(f"{MODEL_FOLDER}/{part.name}", part.data),)
+    weights = part.weights
+    if weights is None:
+        return Delivered(function, items, _nothing)
+    key = f"{_OBJECTS}/{weights.sha256}"
+    objects = (ObjectFile(weights.name, _object_uri(store.uri, key), weights.size, weights.sha256),)
+
+    def bring() -> None:
+        if not any(entry.key == key and entry.size == weights.size for entry in store.list(key)):
+            store.put(key, *weights.buffers())
+
+    return Delivered(replace(function, objects=objects, weights=part.tensors), items, bring)
+
+
+def on_mount(part: SliceFiles, function: FunctionConfig, mount: Path) -> Delivered:
+    """Slice file and weights lie in a folder of the mount that is called by their digest; the engine maps them there.
+
+    They lie together, since engines refuse weights outside of the model file's own folder.
+    """
+    items = _items(part)
+    folder = mount / digest_of(items)
+    bring = partial(ensure, folder, partial(_write, items), partial(_is_there, items))
+    return Delivered(replace(function, model_folder=str(folder)), (), bring)
+
+
+def _items(part: SliceFiles) -> tuple[Item, ...]:
+    items = [item_of(part.name, part.data)]
+    if part.weights is not None:
+        items.append(Item(part.weights.name, part.weights.size, part.weights.sha256, part.weights.write))
+    return tuple(items)
+
+
+def _write(items: tuple[Item, ...], folder: Path) -> None:
+    write_items(folder, items)
+
+
+def _is_there(items: tuple[Item, ...], folder: Path) -> bool:
+    return are_intact(folder, items)
+
+
+def _object_uri(store_uri: str, key: str) -> str:
+    """The URI that writing an object gives; `key` has nothing in it that must be escaped."""
+    place, mark, options = store_uri.partition("?")
+    return f"{place.rstrip('/')}/{key}{mark}{options}"
+
+
+def _nothing() -> None:
+    """The package holds everything."""

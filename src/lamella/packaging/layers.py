@@ -1,0 +1,90 @@
+"""What packages share: the engine with NumPy, and Lamella's own function side, each kept in a folder of its own.
+
+A package takes the files by hard links, so that a second one costs no disk and milliseconds. The digests of the files
+are kept with them, so that a package's own digest is known without reading them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lamella.packaging.cache import ensure, link_or_copy
+from lamella.packaging.items import Item
+from lamella.slicing.verification import sha256_of
+
+SCHEMA = "lamella.layer/1"
+
+_LISTING, _FILES = "files.json", "files"
+
+
+@dataclass(frozen=True)
+class LayerFile:
+    """A file in a layer: its path in the package, its size in bytes, its digest."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Files that packages share.
+
+    Attributes:
+        folder: Where they lie.
+        files: What they are, sorted by path.
+    """
+
+    folder: Path
+    files: tuple[LayerFile, ...]
+
+    def items(self) -> Iterable[Item]:
+        """The files as parts of a package."""
+        for file in self.files:
+            yield Item(file.path, file.size, file.sha256, partial(link_or_copy, self.folder / file.path))
+
+
+def ensure_layer(cache: Path, key: Iterable[str], fill: Callable[[Path], None]) -> Layer:
+    """The layer of these files; built once, some seconds for an engine, and then found again.
+
+    Args:
+        cache: The cache's root.
+        key: Everything that the content depends on.
+        fill: Writes the files into a new folder.
+
+    Raises:
+        PackageError: It cannot be written, or `fill` fails.
+    """
+    digest = hashlib.sha256("\n".join((SCHEMA, *key)).encode()).hexdigest()
+    folder = cache / "closures" / digest
+    ensure(folder, lambda staging: _fill(staging, fill), lambda found: _read(found) is not None)
+    layer = _read(folder)
+    assert layer is not None, "it was found intact or has just been written"
+    return layer
+
+
+def _fill(staging: Path, fill: Callable[[Path], None]) -> None:
+    files = staging / _FILES
+    files.mkdir()
+    fill(files)
+    paths = sorted(path.relative_to(files).as_posix() for path in files.rglob("*") if path.is_file())
+    entries = [{"path": p, "size": (files / p).stat().st_size, "sha256": sha256_of(files / p)} for p in paths]
+    (staging / _LISTING).write_text(json.dumps({"schema": SCHEMA, "files": entries}, indent=1) + "\n")
+
+
+def _read(folder: Path) -> Layer | None:
+    """The layer in a folder; None where there is none, or a file is missing or has another size."""
+    try:
+        content = json.loads((folder / _LISTING).read_text())
+        files = tuple(LayerFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in content["files"])
+        if content["schema"] != SCHEMA or any(os.stat(folder / _FILES / f.path).st_size != f.size for f in files):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Layer(folder / _FILES, files)

@@ -1,0 +1,51 @@
+"""Lamella's own function side: the files of Lamella that go into a package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from lamella import __version__
+
+FUNCTION_SIDE = (
+    "errors.py",
+    "tensors.py",
+    "wire.py",
+    "runtime",
+    "engines/__init__.py",
+    "engines/base.py",
+    "engines/onnxruntime.py",
+    "engines/reasons.py",
+    "stores",
+)
+"""Files, and folders with all their sources. Those that speak S3 go only where there is an S3 store."""
+
+_S3 = "s3"
+
+INIT = f'"""The function side of Lamella."""\n\n__version__ = "{__version__}"\n'
+"""`lamella/__init__.py` in a package: nothing of what the real one offers is there."""
+
+
+def own_files(*, s3: bool = False) -> dict[str, bytes]:
+    """The sources, by their path in a package.
+
+    Args:
+        s3: Whether the function reads from or writes to an S3 store.
+    """
+    root = Path(str(files("lamella")))
+    found = {f"lamella/{path.relative_to(root).as_posix()}": path.read_bytes() for path in _sources(root, s3=s3)}
+    return {"lamella/__init__.py": INIT.encode(), **found}
+
+
+def own_bytes() -> int:
+    """Bytes of these sources."""
+    return sum(len(data) for data in own_files().values())
+
+
+def _sources(root: Path, *, s3: bool) -> Iterator[Path]:
+    for name in FUNCTION_SIDE:
+        path = root / name
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
+            if s3 or not source.name.startswith(_S3):
+                yield source

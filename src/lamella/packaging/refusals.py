@@ -1,0 +1,114 @@
+"""What cannot be packaged, and the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+from lamella.errors import PackageError, UsageError
+from lamella.packaging.delivery import MODEL_FOLDER
+from lamella.packaging.items import Item, heaviest
+from lamella.packaging.slice_files import SliceFiles
+from lamella.platforms.base import Platform
+from lamella.runtime.function import Delivery
+from lamella.workflow.manifest import Manifest
+
+LONGEST_NAME = 64
+"""Characters of a function's name on AWS Lambda.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html
+"""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NO_TENSORS = ("sequence", "map", "optional", "sparse_tensor", "opaque")
+_SHOWN = 3
+
+
+def function_name(deployment: str, index: int) -> str:
+    """What the function of a slice is called."""
+    return f"{deployment}-slice-{index}"
+
+
+def check_request(
+    name: str, manifest: Manifest, delivery: Delivery, *, store: str | None, mount: str | Path | None
+) -> None:
+    """Refuse what contradicts itself, or what no package can hold.
+
+    Raises:
+        UsageError: The name is none that functions can have, or the place of the model does not suit the delivery.
+        PackageError: The slices need custom operators.
+    """
+    longest = function_name(name, len(manifest.slices) - 1)
+    if not _NAME.fullmatch(name) or len(longest) > LONGEST_NAME:
+        raise UsageError(
+            f"`{name}` cannot name a deployment",
+            hint=f"give ASCII letters, digits, `-` and `_`, a letter or digit first; `{function_name('NAME', 0)}` may "
+            f"have {LONGEST_NAME} characters",
+        )
+    if delivery not in get_args(Delivery):
+        ways = ", ".join(f"`{way}`" for way in get_args(Delivery))
+        raise UsageError(f"there is no delivery `{delivery}`", hint=f"known are {ways}")
+    for way, place, what in (("object-store", store, "store"), ("mount", mount, "mounted folder")):
+        if delivery == way and place is None:
+            raise UsageError(f"delivery by `{way}` needs a {what}", hint="say where the weights shall lie")
+    if delivery != "mount" and mount is not None:
+        raise UsageError(f"delivery `{delivery}` has no use for a mounted folder", hint="deliver by `mount`")
+    if manifest.custom_ops_needed:
+        domains = ", ".join(f"`{domain}`" for domain in manifest.custom_ops_needed)
+        raise PackageError(
+            f"the slices need custom operators of {domains}, and packages hold no libraries with such",
+            hint="export the model with standard operators",
+        )
+
+
+def check_values(parts: Sequence[SliceFiles]) -> None:
+    """Refuse slices whose inputs or outputs are no tensors: no request carries them.
+
+    Raises:
+        PackageError: There are such.
+    """
+    for part in parts:
+        for spec in part.specs:
+            if spec.datatype in _NO_TENSORS:
+                raise PackageError(
+                    f"`{spec.name}` of slice {part.entry.index} is a {spec.datatype}, and functions exchange tensors",
+                    hint="export the model without it, or run it here with `lamella run`",
+                )
+
+
+def check_size(platform: Platform, delivery: Delivery, part: SliceFiles, shared: Iterable[Item]) -> None:
+    """Refuse a package that is too large for the platform; before its weights are read.
+
+    Raises:
+        PackageError: Its files take more than the limit.
+    """
+    limit = platform.limits.image_bytes if delivery == "image" else platform.limits.package_unzipped_bytes
+    sizes = [*((item.path, item.size) for item in shared), *_model_sizes(part, delivery)]
+    size = sum(taken for _, taken in sizes)
+    if limit is None or size <= limit:
+        return
+    what = "image" if delivery == "image" else "package"
+    most = ", ".join(f"`{place}` takes {taken:,}" for place, taken in heaviest(sizes, shown=_SHOWN))
+    raise PackageError(
+        f"the {what} of slice {part.entry.index} would have {size:,} bytes, above the {limit:,} of {platform.title}: "
+        f"{most}",
+        hint=_way_out(delivery),
+    )
+
+
+def _model_sizes(part: SliceFiles, delivery: Delivery) -> Iterator[tuple[str, int]]:
+    if delivery == "mount":
+        return
+    yield f"{MODEL_FOLDER}/{part.name}", len(part.data)
+    if delivery != "object-store" and part.weights is not None:
+        yield f"{MODEL_FOLDER}/{part.weights.name}", part.weights.size
+
+
+def _way_out(delivery: Delivery) -> str:
+    if delivery in ("object-store", "mount"):
+        return "the engine alone takes this much: choose a platform with larger packages"
+    store = "deliver the weights otherwise (`--delivery object-store`)"
+    image = "" if delivery == "image" else ", or ship images (`--delivery image`)"
+    return f"cut the model into more slices (`lamella slice --slices N`), or {store}{image}"

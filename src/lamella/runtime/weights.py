@@ -1,0 +1,88 @@
+"""Weights from an object store, straight into the memory that the engine reads: they are in no file at any time.
+
+Engines insist that the files which a model refers to exist. Sparse ones of the right length, which take no space, do.
+Only tensors that no engine takes from memory are written to them: those inside nodes (constants in branches, in loops
+and in functions, usually some kilobytes), and those with elements of less than a byte.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lamella.engines.base import Initializer
+from lamella.runtime.function import FunctionConfig, ObjectFile, WeightTensor
+from lamella.stores.base import Store
+from lamella.stores.opening import open_store, split_uri
+from lamella.stores.reading import Wanted, read_objects
+from lamella.tensors import datatype
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedWeights:
+    """Weights in memory.
+
+    Attributes:
+        initializers: By name, what an engine loads the slice with.
+        folder: The files that the slice refers to, which stand in for the real ones.
+    """
+
+    initializers: Mapping[str, Initializer]
+    folder: Path
+
+
+@contextmanager
+def fetch_weights(function: FunctionConfig) -> Iterator[FetchedWeights]:
+    """Fetch the weights of a function with delivery by `object-store`. The files are gone at the end.
+
+    Takes as much memory as the objects are large, and keeps it as long as one of `initializers` is in use.
+
+    Raises:
+        StoreError: An object is missing, unreachable, or not what its digest says.
+    """
+    buffers = {entry.file: _memory(entry.size) for entry in function.objects}
+    opened = cache(open_store)
+    read_objects([_wanted(entry, buffers[entry.file], opened) for entry in function.objects])
+    initializers = {w.name: _initializer(w, buffers[w.file]) for w in function.weights if w.name and _is_taken(w)}
+    with TemporaryDirectory(prefix="lamella-") as folder:
+        for entry in function.objects:
+            written = [w for w in function.weights if w.file == entry.file and not _is_taken(w)]
+            _stand_in(Path(folder) / entry.file, buffers[entry.file], written)
+        yield FetchedWeights(initializers, Path(folder))
+
+
+def _memory(size: int) -> memoryview:
+    """Memory that begins on a page, so that weights keep the alignment that they have in their file.
+
+    Huge pages (`MADV_HUGEPAGE`) were tried: a third faster, but for the times when the kernel had to compact memory
+    first, which took a second.
+    """
+    return memoryview(mmap.mmap(-1, max(1, size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))[:size]
+
+
+def _wanted(entry: ObjectFile, buffer: memoryview, opened: Callable[[str], Store]) -> Wanted:
+    store, key = split_uri(entry.uri)
+    return Wanted(opened(store), key, entry.uri, buffer, entry.sha256)
+
+
+def _is_taken(weight: WeightTensor) -> bool:
+    """Whether engines take it from memory."""
+    return weight.name is not None and datatype(weight.datatype).bits >= 8
+
+
+def _initializer(weight: WeightTensor, buffer: memoryview) -> Initializer:
+    return Initializer(weight.datatype, weight.shape, buffer[weight.offset : weight.offset + weight.length])
+
+
+def _stand_in(path: Path, buffer: memoryview, written: list[WeightTensor]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb", buffering=0) as file:
+        file.truncate(len(buffer))
+        for weight in written:
+            os.pwrite(file.fileno(), buffer[weight.offset : weight.offset + weight.length], weight.offset)

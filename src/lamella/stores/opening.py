@@ -1,0 +1,69 @@
+"""From a URI to a store, and to an object in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lamella.errors import UsageError
+from lamella.stores.base import Store
+
+
+def open_store(uri: str) -> Store:
+    """The store behind a URI, or behind the path of a folder. Connects to nothing yet.
+
+    Args:
+        uri: `file:///absolute/folder`, `s3://bucket/prefix`, or `s3://bucket/prefix?endpoint_url=...&region=...`.
+
+    Raises:
+        UsageError: There is no such kind of store.
+        MissingDependencyError: It needs a library that is not installed.
+    """
+    scheme = _scheme(uri)
+    if scheme == "s3":
+        from lamella.stores.s3 import open_bucket
+
+        return open_bucket(uri)
+    from lamella.stores.directory import DirectoryStore, open_directory
+
+    return open_directory(uri) if scheme == "file" else DirectoryStore(Path(uri).absolute())
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """URI of a store that holds an object, and the object's key there.
+
+    Raises:
+        UsageError: There is no such kind of store.
+        StoreError: It names no object.
+    """
+    if _scheme(uri) == "s3":
+        from lamella.stores.bucket import split_object
+
+        return split_object(uri)
+    from lamella.stores.directory import split_file
+
+    return split_file(uri)
+
+
+def key_within(store_uri: str, uri: str) -> str | None:
+    """The key of an object in a store; None where it lies outside of it.
+
+    Raises:
+        UsageError: There is no such kind of store.
+    """
+    scheme = _scheme(uri)
+    if scheme != _scheme(store_uri):
+        return None
+    if scheme == "s3":
+        from lamella.stores.bucket import key_in_bucket
+
+        return key_in_bucket(store_uri, uri)
+    from lamella.stores.directory import key_in_folder
+
+    return key_in_folder(store_uri, uri)
+
+
+def _scheme(uri: str) -> str:
+    scheme, mark, _ = uri.partition("://")
+    if mark and scheme not in ("file", "s3"):
+        raise UsageError(f"`{uri}` is no store: `{scheme}` is not known", hint="stores are `file://` and `s3://`")
+    return scheme if mark else ""

@@ -1,0 +1,64 @@
+"""A package whose weights lie in S3 holds all that it takes to fetch them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from tests import models
+from tests.functional.packages import run_chain, run_package
+
+import lamella
+from lamella.packaging.package import build_packages
+from lamella.platforms import load_platform
+from lamella.runtime.payload import Event
+from lamella.stores.opening import open_store, split_uri
+
+WIDTH = 64
+INPUTS = {"x": np.linspace(-1, 1, 2 * WIDTH, dtype=np.float32).reshape(2, WIDTH)}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "AKIATEST",
+    "AWS_SECRET_ACCESS_KEY": "very-secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URI of a place in a bucket of moto's server."""
+    boto3 = pytest.importorskip("boto3")
+    moto = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="models")
+        yield f"s3://models/all?endpoint_url={quote(endpoint, safe='')}"
+    finally:
+        server.stop()
+
+
+def test_weights_come_from_s3_with_the_package_s_own_client(store: str, tmp_path: Path) -> None:
+    model = models.mlp(tmp_path / "mlp.onnx", width=WIDTH)
+    lamella.slice(model, tmp_path / "slices", slices=2)
+    arguments = {"name": "mlp", "platform": load_platform("aws-lambda"), "cache": tmp_path / "cache", "store": store}
+    built = build_packages(tmp_path / "slices", delivery="object-store", **arguments)
+    for package in built:
+        (described,) = package.function.objects
+        place, key = split_uri(described.uri)
+        assert open_store(place).size(key) == described.size
+    folders = [package.folder for package in built]
+    with lamella.Pipeline(model) as pipeline:
+        expected = pipeline.infer(INPUTS)["y"]
+    np.testing.assert_allclose(run_chain(folders, INPUTS, environment=CREDENTIALS)["y"], expected, rtol=1e-6)
+    found = run_package(folders[0], Event("1", INPUTS), environment=CREDENTIALS)
+    assert found["modules"]["boto3"].startswith(str(folders[0]))
+    written = {entry.key: entry.modified for entry in open_store(store).list()}
+    assert build_packages(tmp_path / "slices", delivery="object-store", **arguments) == built
+    assert {entry.key: entry.modified for entry in open_store(store).list()} == written
+    services = {path.name for path in folders[0].glob("botocore/data/*") if path.is_dir()}
+    assert services == {"s3", "sso", "sso-oidc", "sts"}

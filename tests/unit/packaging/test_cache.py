@@ -1,0 +1,136 @@
+"""A folder in the cache is there whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+import lamella
+from lamella.errors import PackageError
+from lamella.packaging.cache import cache_folder, ensure, link_or_copy, remove_folder
+
+HOUR_S = 3600
+
+
+def fill(folder: Path) -> None:
+    (folder / "below").mkdir()
+    (folder / "below" / "file").write_text("content")
+
+
+def is_intact(folder: Path) -> bool:
+    return (folder / "below" / "file").is_file()
+
+
+def test_the_cache_is_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home"
+    assert cache_folder(tmp_path) == tmp_path
+    monkeypatch.delenv("LAMELLA_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "lamella"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "lamella"
+
+
+def test_a_folder_is_made_once_and_read_only(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "folder"
+    ensure(folder, fill, is_intact)
+    assert (folder / "below" / "file").read_text() == "content"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, *folder.rglob("*"))}
+    assert modes == {"folder": 0o555, "below": 0o555, "file": 0o444}
+    ensure(folder, lambda _: pytest.fail("made again"), is_intact)
+    assert [path.name for path in folder.parent.iterdir()] == ["folder"]
+    remove_folder(folder)
+    assert list(folder.parent.iterdir()) == []
+    remove_folder(folder)
+
+
+def test_what_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise PackageError("no")
+
+    with pytest.raises(PackageError, match="no"):
+        ensure(tmp_path / "folder", fail, is_intact)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PackageError, match=r"file/folder` cannot be written: (File exists|Not a directory)"):
+        ensure(tmp_path / "file" / "folder", fill, is_intact)
+
+
+def test_a_damaged_folder_is_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    ensure(folder, lambda staging: (staging / "other").touch(), lambda _: False)
+    ensure(folder, fill, is_intact)
+    assert is_intact(folder)
+    assert not (folder / "other").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_of_several_builders_at_once_one_stays(tmp_path: Path) -> None:
+    barrier, folder = Barrier(4, timeout=30), tmp_path / "folder"
+
+    def together(staging: Path) -> None:
+        fill(staging)
+        barrier.wait()
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(ensure, folder, together, is_intact) for _ in range(4)]:
+            done.result()
+    assert is_intact(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_a_killed_process_left_is_never_used_and_removed_later(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    program = f"""
+import os, signal
+from pathlib import Path
+from lamella.packaging.cache import ensure
+def fill(folder):
+    (folder / "half").write_text("content")
+    os.kill(os.getpid(), signal.SIGKILL)
+ensure(Path({str(folder)!r}), fill, lambda _: False)
+"""
+    surroundings = {**os.environ, "PYTHONPATH": str(Path(lamella.__file__).parents[1])}
+    finished = subprocess.run([sys.executable, "-c", program], check=False, env=surroundings)
+    assert finished.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name != "folder"
+    ensure(folder, fill, is_intact)  # it may be in use: it is young
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([left.name, "folder"])
+    os.utime(left, (left.stat().st_atime, left.stat().st_mtime - 2 * HOUR_S))
+    ensure(tmp_path / "another", fill, is_intact)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "folder"]
+
+
+def test_what_a_slow_process_is_making_stays(tmp_path: Path) -> None:
+    def slow(staging: Path) -> None:
+        fill(staging)
+        os.utime(staging, (0, 0))
+        ensure(tmp_path / "another", fill, is_intact)
+
+    ensure(tmp_path / "folder", slow, is_intact)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["another", "folder"]
+
+
+def test_files_are_linked_or_copied(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_text("content")
+    link_or_copy(source, tmp_path / "link")
+    assert (tmp_path / "link").samefile(source)
+    if Path("/dev/shm").is_dir() and Path("/dev/shm").stat().st_dev != tmp_path.stat().st_dev:
+        other = Path("/dev/shm") / f"lamella-{os.getpid()}"
+        try:
+            link_or_copy(source, other)
+            assert other.read_text() == "content"
+        finally:
+            other.unlink(missing_ok=True)
