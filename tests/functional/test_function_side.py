@@ -17,7 +17,7 @@ from tests.functional import functions
 
 import lamella
 from lamella.errors import InputError, LamellaError, SlicesError, StoreError
-from lamella.runtime.function import read_function
+from lamella.runtime.function import WeightTensor, read_function
 from lamella.runtime.payload import (
     PING,
     AnswerPlace,
@@ -28,6 +28,7 @@ from lamella.runtime.payload import (
     encode_event,
 )
 from lamella.runtime.slice_function import MEMORY_VARIABLE, STORE_VARIABLE, SliceFunction
+from lamella.runtime.weights import _stand_in
 from lamella.stores.opening import open_store
 from lamella.tensors import Array
 
@@ -126,7 +127,7 @@ def test_the_largest_output_leaves_first_and_text_travels_by_reference(tmp_path:
     x = np.float32([1, 2, 3, 4])
     sizes = {"small": 16, "large": 32, "text": 4 * 5}
     for inline_bytes, leaving in ((68, set()), (67, {"large"}), (35, {"large", "text"}), (15, set(sizes))):
-        event = Event("r", {"x": x}, (), AnswerPlace(inline_bytes, store, "p/"))
+        event = Event("r", {"x": x}, (), AnswerPlace(inline_bytes, store, "requests/r/p/"))
         answer = decode_answer(function.answer_bytes(encode_event(event)))
         assert {reference.name: reference.size for reference in answer.references} == {n: sizes[n] for n in leaving}
         assert answer.tensors.keys() == sizes.keys() - leaving
@@ -340,7 +341,8 @@ def test_references_lead_only_into_the_events_store(
         (Event("r", {}, (reference(inside, size=1 << 60),), place), InputError, "does not fit into memory"),
         (Event("r", {"x": X}, (reference(inside),), place), InputError, "comes twice"),
         (Event("r", {}, (reference(inside), reference(inside)), place), InputError, "comes twice"),
-        (Event("r", {"x": X}, (), AnswerPlace(0, store, "../out/")), StoreError, "no key"),
+        (Event("r", {"x": X}, (), AnswerPlace(0, store, "requests/../out/")), StoreError, "no key"),
+        (Event("r", {"x": X}, (), AnswerPlace(0, store, "weights/")), InputError, "an answer cannot go to `weights/`"),
     ):
         error = refused(function, event)
         assert isinstance(error, kind)
@@ -348,7 +350,7 @@ def test_references_lead_only_into_the_events_store(
     monkeypatch.setenv(STORE_VARIABLE, store)
     bound = SliceFunction(tmp_path / "packages" / "slice-0")
     assert decode_answer(bound.answer_bytes(encode_event(Event("r", {}, (reference(inside),), place)))).tensors
-    other = AnswerPlace(0, (tmp_path / "other").as_uri(), "p/")
+    other = AnswerPlace(0, (tmp_path / "other").as_uri(), "requests/r/p/")
     assert "not this function's" in refused(bound, Event("r", {"x": X}, (), other)).message
 
 
@@ -401,3 +403,18 @@ def test_the_handler_imports_what_a_package_holds_and_nothing_else(tmp_path: Pat
     assert set(foreign.split()) <= {"lamella", "numpy", "onnxruntime", "flatbuffers", "google", "packaging"}
     assert {name.split(".")[1] for name in own.split()} == {"errors", "tensors", "wire", "runtime", "engines", "stores"}
     assert "lamella.stores.s3" not in own.split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="makes a file system that is full")
+def test_weights_that_do_not_fit_temporary_storage_are_an_error(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", full], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("only root may mount")
+    try:
+        weight = WeightTensor(None, "INT4", (6 << 20,), "w", 0, 3 << 20)
+        with pytest.raises(OSError, match="No space left"):
+            _stand_in(full / "w", memoryview(b"\x77" * (3 << 20)), [weight])
+    finally:
+        subprocess.run(["umount", full], check=True)

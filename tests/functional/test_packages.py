@@ -29,6 +29,7 @@ from lamella.platforms import load_platform
 from lamella.runtime.function import read_function
 from lamella.runtime.payload import Event, decode_answer
 from lamella.targets.keeping import keep
+from lamella.workflow.manifest import read_manifest
 
 WIDTH = 64
 INPUTS = {"x": np.linspace(-1, 1, 3 * WIDTH, dtype=np.float32).reshape(3, WIDTH)}
@@ -441,4 +442,15 @@ def test_slices_that_have_changed_are_refused(sliced: Path, tmp_path: Path) -> N
     data = path.read_bytes()
     path.write_bytes(data.replace(b"relu0", b"relu9"))
     with pytest.raises(SlicesError, match=r"slice_000\.onnx` has changed"):
+        build_packages(copied, name="mlp", platform=AWS, cache=tmp_path / "cache")
+
+
+def test_weights_that_have_changed_are_refused(sliced: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "slices"
+    shutil.copytree(sliced, copied)
+    file = next(entry for entry in read_manifest(copied).files if entry.sha256 is not None)
+    data = bytearray((copied / file.file).read_bytes())
+    data[-1] ^= 1
+    (copied / file.file).write_bytes(data)
+    with pytest.raises(SlicesError, match=f"{file.file}` has changed"):
         build_packages(copied, name="mlp", platform=AWS, cache=tmp_path / "cache")

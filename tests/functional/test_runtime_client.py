@@ -50,6 +50,14 @@ def raw(event, context):
 
 def raw_bytes(event, context):
     return b"[" + event + b"]"
+
+raw.takes_bytes = raw_bytes
+
+def named(event, context):
+    return "as JSON"
+
+def named_bytes(event, context):
+    return b"somebody else's"
 """
 
 
@@ -172,6 +180,11 @@ def test_a_handler_that_leaves_takes_its_process_along(api: RuntimeApi, folder: 
 def test_bytes_go_to_a_handler_that_takes_them(api: RuntimeApi, folder: Path) -> None:
     with started("lamella.runtime.client", "handlers.raw", api, folder):
         assert api.ask(b"no JSON").body == b"[no JSON]"
+
+
+def test_a_function_with_a_name_like_it_is_left_alone(api: RuntimeApi, folder: Path) -> None:
+    with started("lamella.runtime.client", "handlers.named", api, folder):
+        assert api.ask(b"{}").body == b'"as JSON"'
 
 
 def test_a_broken_connection_is_made_again(api: RuntimeApi, folder: Path) -> None:

@@ -73,7 +73,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that `publish` made; nothing happens where there is none."""
+    """Remove a folder that `ensure` made; nothing happens where there is none."""
     for place, _, _ in os.walk(folder):
         with suppress(FileNotFoundError):  # another process may be removing it, too
             os.chmod(place, 0o755)
@@ -129,8 +129,8 @@ def _is_locked(folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # it is locked, or cannot be: then it may be in use
-        return True
+    except OSError as error:  # where no folder can be locked, only its age counts
+        return error.errno == errno.EWOULDBLOCK
     finally:
         os.close(descriptor)
     return False

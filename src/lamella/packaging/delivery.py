@@ -86,7 +86,8 @@ def _is_there(items: tuple[Item, ...], folder: Path) -> bool:
 def _object_uri(store_uri: str, key: str) -> str:
     """The URI that writing an object gives; `key` has nothing in it that must be escaped."""
     place, mark, options = store_uri.partition("?")
-    return f"{place.rstrip('/')}/{key}{mark}{options}"
+    slash = "" if place.endswith("/") else "/"
+    return f"{place}{slash}{key}{mark}{options}"
 
 
 def _nothing() -> None:

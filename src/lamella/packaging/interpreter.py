@@ -75,10 +75,11 @@ def interpreter_for(platform: Platform, *, architecture: str | None, python: str
             hint="say what the functions run on: `x86_64` or `arm64`",
         )
     offered = platform.python_versions
-    if python is not None and python != running_python() and offered and python not in offered:
+    named = architecture is not None or python is not None
+    if named and offered and (python or running_python()) not in offered:
         versions = ", ".join(f"`{version}`" for version in offered)
-        raise UsageError(f"{platform.title} has no Python `{python}`", hint=f"it offers {versions}")
-    return Interpreter(python or running_python(), chosen, architecture is None and python is None)
+        raise UsageError(f"{platform.title} has no Python `{python or running_python()}`", hint=f"it offers {versions}")
+    return Interpreter(python or running_python(), chosen, not named)
 
 
 def running_python() -> str:

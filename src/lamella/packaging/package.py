@@ -20,6 +20,7 @@ from lamella.packaging.slice_files import SliceFiles, read_slice
 from lamella.platforms.base import Platform
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.function import FILE_NAME, Delivery, FunctionConfig
+from lamella.slicing.verification import check_digests
 from lamella.stores.opening import open_store
 from lamella.tensors import datatype
 from lamella.workflow.manifest import Manifest, read_manifest
@@ -92,6 +93,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     with ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
+        check_digests(manifest, directory)
         shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
         for part in parts:
             check_size(platform, delivery, part, shared)

@@ -16,7 +16,6 @@ from lamella.slicing.verification import sha256_of
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say
 _MODE = stat.S_IFREG | 0o644  # readable for whoever the platform runs functions as
 _UNIX = 3
-_LEVEL = 6
 _BLOCK_BYTES = 1 << 20
 
 
@@ -44,7 +43,7 @@ def write_zip(package: Package, path: str | Path) -> str:
 
 def _write(folder: Path, target: Path) -> None:
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    with ZipFile(target, "w", compresslevel=_LEVEL) as archive:
+    with ZipFile(target, "w") as archive:
         for name in paths:
             entry = ZipInfo(name, _EPOCH)
             entry.create_system = _UNIX

@@ -5,7 +5,7 @@ $ AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001 python -m lamella.runtime.client lamella
 ```
 
 AWS provides one with its managed runtimes (`awslambdaric`); the same package runs under either. This one starts in a
-few milliseconds, and hands a handler the bytes of an event where its module has `<handler>_bytes` beside it.
+few milliseconds, and hands the bytes of an event to what a handler has as its attribute `takes_bytes`.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -94,7 +94,7 @@ def find_handler(name: str) -> Handler:
     function = getattr(module, function_name, None)
     if function is None:
         raise FaultError("Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'")
-    direct: Handler | None = getattr(module, f"{function_name}_bytes", None)
+    direct: Handler | None = getattr(function, "takes_bytes", None)
     return direct or _with_json(function)
 
 

@@ -171,7 +171,7 @@ def decode_answer(payload: Payload) -> SliceAnswer:
 def is_ping(payload: Payload) -> bool:
     """Whether an event only asks for a sign of life. What is no event at all is no ping either."""
     if not isinstance(payload, bytes):
-        return payload.get("lamella") == "ping"
+        return isinstance(payload, Mapping) and payload.get("lamella") == "ping"
     if len(payload) > _LONGEST_PING:
         return False
     try:
@@ -217,6 +217,8 @@ def _joined(frame: bytes, document: Mapping[str, object]) -> bytes:
 def _split(payload: Payload) -> tuple[bytes | memoryview | str | None, Mapping[str, object]]:
     """The frame, still in base64, and the members around it."""
     if not isinstance(payload, bytes):
+        if not isinstance(payload, Mapping):  # AWS's runtime client hands over whatever JSON came
+            raise InputError("a payload is no JSON object", hint=_HINT)
         return _frame_of(payload), payload
     found = _FRAME_FIRST.match(payload)
     if found is not None:

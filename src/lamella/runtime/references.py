@@ -8,6 +8,7 @@ name in a model may be anything.
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from lamella.stores.opening import key_within, open_store
 from lamella.stores.reading import Wanted, read_objects
 from lamella.tensors import Array, datatype_of
 from lamella.wire import Buffer, decode_parts, encode
+
+_PREFIX = re.compile(r"requests/(?:[^/]+/)+")  # nothing else of a deployment is a request's to write
 
 
 class ReferencedTensors:
@@ -63,6 +66,10 @@ class ReferencedTensors:
         """
         if place is None:
             return ()
+        if not _PREFIX.fullmatch(place.prefix):
+            raise InputError(
+                f"an answer cannot go to `{place.prefix}`", hint="a request has a prefix as `requests/ID/` of its own"
+            )
         buffers = {name: _bytes(name, array) for name, array in outputs.items()}
         positions = {name: position for position, name in enumerate(outputs)}
         inline_bytes = sum(map(len, buffers.values()))

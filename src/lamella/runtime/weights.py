@@ -8,7 +8,6 @@ and in functions, usually some kilobytes), and those with elements of less than 
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lamella.engines.base import Initializer
+from lamella.errors import StoreError
 from lamella.runtime.function import FunctionConfig, ObjectFile, WeightTensor
 from lamella.stores.base import Store
 from lamella.stores.opening import open_store, split_uri
@@ -53,7 +53,14 @@ def fetch_weights(function: FunctionConfig) -> Iterator[FetchedWeights]:
     with TemporaryDirectory(prefix="lamella-") as folder:
         for entry in function.objects:
             written = [w for w in function.weights if w.file == entry.file and not _is_taken(w)]
-            _stand_in(Path(folder) / entry.file, buffers[entry.file], written)
+            try:
+                _stand_in(Path(folder) / entry.file, buffers[entry.file], written)
+            except OSError as error:
+                raise StoreError(
+                    f"weights of `{entry.file}` cannot be written to temporary storage: {error.strerror or error}",
+                    hint=f"give the function {sum(w.length for w in written):,} bytes of temporary storage, or deliver "
+                    "the model in its package",
+                ) from error
         yield FetchedWeights(initializers, Path(folder))
 
 
@@ -85,4 +92,7 @@ def _stand_in(path: Path, buffer: memoryview, written: list[WeightTensor]) -> No
     with path.open("wb", buffering=0) as file:
         file.truncate(len(buffer))
         for weight in written:
-            os.pwrite(file.fileno(), buffer[weight.offset : weight.offset + weight.length], weight.offset)
+            file.seek(weight.offset)
+            rest = buffer[weight.offset : weight.offset + weight.length]
+            while rest:  # one call writes at most what there is room for, and 2 GiB
+                rest = rest[file.write(rest) :]

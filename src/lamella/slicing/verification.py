@@ -87,7 +87,7 @@ def verify(
     directory = Path(directory)
     manifest = read_manifest(directory)
     _check_outputs(model, manifest, directory)
-    _check_digests(manifest, directory)
+    check_digests(manifest, directory)
     same = manifest.optimized or manifest.structure_sha256 == structure_sha256(model)
     given, expected = _whole_outputs(model, inputs, custom_ops)
     with Pipeline(directory, low_memory=True, optimization="none", custom_ops=custom_ops) as pipeline:
@@ -104,7 +104,12 @@ def verify(
     return Verification(kept, first, random, same)
 
 
-def _check_digests(manifest: Manifest, directory: Path) -> None:
+def check_digests(manifest: Manifest, directory: Path) -> None:
+    """Compare all files with the digests that `slices.json` has of them. Reads all of them.
+
+    Raises:
+        SlicesError: One has changed.
+    """
     recorded = {entry.file: entry.sha256 for entry in manifest.slices}
     recorded |= {entry.file: entry.sha256 for entry in manifest.files if entry.sha256 is not None}
     for file, sha256 in recorded.items():

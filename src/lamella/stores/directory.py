@@ -241,8 +241,8 @@ def _made(temporary: Path) -> int:
         try:
             temporary.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:
-            if attempt == _ATTEMPTS - 1:
+        except (FileNotFoundError, FileExistsError):  # the latter if the folder goes while `mkdir` looks what it is
+            if attempt == _ATTEMPTS - 1 or (temporary.parent.exists() and not temporary.parent.is_dir()):
                 raise
             continue
         with suppress(OSError):  # some file systems lock nothing; then nobody takes it for abandoned

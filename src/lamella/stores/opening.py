@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from lamella.errors import UsageError
+from lamella.errors import MissingDependencyError, UsageError
 from lamella.stores.base import Store
 
 
@@ -20,12 +21,16 @@ def open_store(uri: str) -> Store:
     """
     scheme = _scheme(uri)
     if scheme == "s3":
-        from lamella.stores.s3 import open_bucket
-
+        try:
+            from lamella.stores.s3 import open_bucket
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"`{uri}` cannot be opened: this package has no S3 in it", hint="deploy again with this store"
+            ) from error
         return open_bucket(uri)
     from lamella.stores.directory import DirectoryStore, open_directory
 
-    return open_directory(uri) if scheme == "file" else DirectoryStore(Path(uri).absolute())
+    return open_directory(uri) if scheme == "file" else DirectoryStore(Path(os.path.abspath(uri)))
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -51,6 +56,8 @@ def key_within(store_uri: str, uri: str) -> str | None:
         UsageError: There is no such kind of store.
     """
     scheme = _scheme(uri)
+    if not _scheme(store_uri):
+        store_uri = open_store(store_uri).uri
     if scheme != _scheme(store_uri):
         return None
     if scheme == "s3":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from lamella.errors import MissingDependencyError, StoreError
@@ -158,7 +159,8 @@ class S3Store:
                 sent = list(pool.map(send, enumerate(parts, 1)))
             self._client.complete_multipart_upload(MultipartUpload={"Parts": sent}, **upload, **condition)
         except BaseException:
-            self._client.abort_multipart_upload(**upload)
+            with suppress(Exception):  # what failed first is what is told; a bucket's lifecycle ends the upload
+                self._client.abort_multipart_upload(**upload)
             raise
 
     def _read(self, place: dict[str, str]) -> bytes:

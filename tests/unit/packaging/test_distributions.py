@@ -213,14 +213,18 @@ def test_functions_are_for_this_machine_unless_another_is_named(aws: Platform) -
     named = interpreter_for(aws, architecture="arm64", python="3.14")
     assert (named.python, named.architecture, named.here) == ("3.14", "arm64", False)
     assert named.compiles == (running_python() == "3.14")
-    same = interpreter_for(aws, architecture=found.architecture, python=running_python())
+    anywhere = replace(aws, python_versions=())
+    same = interpreter_for(anywhere, architecture=found.architecture, python=running_python())
     assert same.is_running == (sys.platform == "linux")
     with pytest.raises(UsageError, match=r"has no Python `3\.2`"):
         interpreter_for(aws, architecture=None, python="3.2")
+    others = replace(aws, python_versions=("3.2",))
+    with pytest.raises(UsageError, match=f"has no Python `{running_python()}`"):  # the bytes are for that platform
+        interpreter_for(others, architecture="arm64", python=None)
 
 
 def test_an_unknown_machine_must_be_told_what_functions_run_on(aws: Platform, monkeypatch: Any) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(UsageError, match="this machine has riscv64 processors"):
         interpreter_for(aws, architecture=None, python=None)
-    assert interpreter_for(aws, architecture="arm64", python=None).architecture == "arm64"
+    assert interpreter_for(aws, architecture="arm64", python="3.13").architecture == "arm64"
