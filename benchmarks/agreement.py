@@ -9,6 +9,8 @@ from itertools import combinations
 NOISE = 0.02
 """Measurements this near to each other count as equal: their order says nothing."""
 
+_TIE = 1e-6  # estimates this near to each other are the same
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -35,7 +37,7 @@ class Swap:
 
 def swaps(plans: Sequence[Pair]) -> list[Swap]:
     """The pairs of plans in the wrong order, the costliest mistake first."""
-    wrong = [(a, b) for a, b in _apart(plans) if a.estimated > b.estimated]
+    wrong = [(a, b) for a, b in _apart(plans) if _sign(a, b) < 0]
     found = [Swap(b.label, a.label, b.measured / a.measured - 1) for a, b in wrong]
     return sorted(found, key=lambda swap: -swap.loss)
 
@@ -45,8 +47,14 @@ def kendall_tau(plans: Sequence[Pair]) -> float:
 
     A pair that is estimated equal counts as half in order.
     """
-    signs = [(b.estimated > a.estimated) - (b.estimated < a.estimated) for a, b in _apart(plans)]
+    signs = [_sign(a, b) for a, b in _apart(plans)]
     return sum(signs) / len(signs) if signs else 1.0
+
+
+def _sign(better: Pair, worse: Pair) -> int:
+    """1 where the estimates put two plans in the measured order, -1 where in the other, 0 where they are the same."""
+    apart = worse.estimated - better.estimated
+    return 0 if abs(apart) <= _TIE * better.estimated else 1 if apart > 0 else -1
 
 
 def _apart(plans: Sequence[Pair]) -> list[tuple[Pair, Pair]]:

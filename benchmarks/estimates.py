@@ -30,7 +30,7 @@ from estimates_report import conclusions, documented
 from function import FunctionError
 from measure import Sample
 from prediction import Predictor, profile_of
-from results import ROOT, Group, save
+from results import ROOT, Group, save, save_again
 from tables import print_findings
 
 if TYPE_CHECKING:
@@ -198,7 +198,6 @@ def estimate_again(settings: argparse.Namespace) -> None:
     results = json.loads(settings.output.read_text())
     transport = Transport(**results["settings"]["transport"])
     groups: list[Group] = results["groups"]
-    settings = argparse.Namespace(**results["settings"] | {"output": settings.output, "cache": settings.cache})
     settings.keep_profiles = True
     subjects = {name: Subject(name, settings, transport) for name in {group["model"] for group in groups}}
     for group in groups:
@@ -207,8 +206,9 @@ def estimate_again(settings: argparse.Namespace) -> None:
             if "error" not in sample:
                 count = len(cast("list[int]", sample["facts"]["memory_mb"]))
                 subject.estimate(sample, lamella.plan(subject.model.path, slices=count))
-    _save(groups, settings, transport)
-    print_findings(conclusions(groups))
+    findings = conclusions(groups)
+    save_again(settings.output, results, groups=groups, findings=findings)
+    print_findings(findings)
 
 
 def _save(groups: list[Group], settings: argparse.Namespace, transport: Transport) -> None:

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -222,13 +222,36 @@ def save(
     head = {
         "schema": SCHEMA,
         "benchmark": benchmark,
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]).replace(str(ROOT), "."),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(),
+        "written": _now(),
         "environment": environment(),
         "settings": settings,
         "models_sha256": digests,
         "targets": dict(Counter(verdicts)),
     }
+    _write(path, head, groups, findings)
+
+
+def save_again(
+    path: Path, results: Mapping[str, object], *, groups: Sequence[Group], findings: Sequence[Finding]
+) -> None:
+    """Write new findings on old measurements, whose origin stays; `concluded` says when and by what these were made."""
+    verdicts = [finding["verdict"].partition(":")[0] for finding in findings if finding["target"]]
+    head = {key: value for key, value in results.items() if key not in ("groups", "findings")}
+    head["targets"] = dict(Counter(verdicts))
+    head["concluded"] = {"command": _command(), "written": _now(), "commit": _git("rev-parse", "HEAD")}
+    _write(path, head, groups, findings)
+
+
+def _command() -> str:
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]).replace(str(ROOT), ".")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(path: Path, head: Mapping[str, object], groups: Sequence[Group], findings: Sequence[Finding]) -> None:
     lines = [json.dumps(head, indent=1)[: -len("\n}")], ' ,"findings": [', _lines(findings), ' ],\n "groups": [']
     lines.append(",\n".join(_group_lines(group) for group in groups))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from lamella.planner.plan import ENGINE_FLOOR_BYTES, plan
 from lamella.planner.units import units_of
 from lamella.platforms.base import MB
 
+_SESSION_BYTES = 16 * MB  # a session of ONNX Runtime 1.31 was measured to take 10 to 15 MB beside its weights
 _COARSE_BYTES = 16 * MB  # larger bounds are given in MiB, smaller ones in KiB
 
 Fits = Callable[[int, int], bool]
@@ -56,7 +57,8 @@ def fewest_slices(setting: Setting, figures: Figures) -> Cutting:
         bound -= int(figures.load.activations_bytes)
     bound -= bound % (MB if bound > _COARSE_BYTES else 1024)
     max_memory_bytes = ENGINE_FLOOR_BYTES + bound
-    activations_fit = bool(floor + activation * figures.load.activations_bytes <= most)
+    least = setting.platform.speeds.floor_mb * MB + activation * figures.load.activations_bytes
+    activations_fit = bool(least <= most)
     if _whole_fits(setting, figures, room):
         return Cutting(1, max_memory_bytes, activations_fit)
 
@@ -112,18 +114,20 @@ def _package_room(setting: Setting, subject: Subject) -> float:
 def _memory_factors(setting: Setting, figures: Figures) -> tuple[float, float, float]:
     """Resident bytes of an empty function, and for each byte of weights and of activations.
 
-    Together they give what the whole was found to take. What that is above the estimate is a session's own, which every
-    slice has in full; what it is below is shared among them. Weights that the engine copies count as often as in the
-    whole.
+    Together they give what the whole was found to take. What that is above the estimate is, up to `_SESSION_BYTES`, a
+    session's own, which every slice has in full; the rest grows with the bytes. Weights that the engine copies count as
+    often as in the whole.
     """
     speeds, load = setting.platform.speeds, figures.load
     tensors = float(load.inline_bytes + load.object_in_bytes + load.object_out_bytes)
     floor = speeds.floor_mb * MB
     empty = floor + tensors
     estimated = float(setting.cost_model.peak_bytes(load)) - empty
-    scale = (figures.peak_bytes - empty) / estimated if figures.measured and estimated > 0 else 1.0
-    empty += max(0.0, scale - 1) * estimated
-    scale = min(1.0, max(scale, 0.1))
+    scale = 1.0
+    if figures.measured and estimated > 0:
+        excess = figures.peak_bytes - empty - estimated
+        empty += min(max(0.0, excess), _SESSION_BYTES)
+        scale = max((figures.peak_bytes - empty) / estimated, 0.1)
     copies = float(load.held_bytes) / float(load.weights_bytes) if load.weights_bytes else 1.0
     return empty, scale * max(speeds.weights_factor * copies, 0.1), scale * max(speeds.activations_factor, 0.1)
 

@@ -13,7 +13,8 @@ from lamella.platforms.base import MB, Speeds
 IN_A_FUNCTION = 0.97
 """Share of a processor's speed that is left inside a function that gets its time by quota.
 
-Fitted to runs of `benchmarks/estimates.py`, in which estimates with this share are right at the median.
+Fitted to two runs of `benchmarks/estimates.py`: estimates with this share are right at the median. An earlier run on a
+busier machine gave 0.88.
 """
 
 _LEAST, _MOST = 0.25, 4.0  # a profile corrects an estimate; beyond that, one of the two is wrong

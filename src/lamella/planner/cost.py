@@ -9,7 +9,7 @@ The time of a warm request is `hop + transfer + compute`:
   one processor the platform gives a share of its time; above it, Amdahl's law with the platform's `parallel_share`.
   The share is given anew every `cpu_period_ms`, and a request finds that of a whole period, since the function was
   idle: it begins at full speed, and does not wait for the end of the period in which it ends. On average over when in
-  a period it begins, that saves `cpu_period_ms * (1 - share)`, though it is never faster than a whole processor.
+  a period it begins and ends, that saves `cpu_period_ms * (1 - share)`; it is never faster than a whole processor.
 - `transfer`: handling the request, and its tensors. Those up to `inline_bytes` travel in the request and cost encoding;
   larger ones through the object store and cost its bandwidth, and its latency once each way, since they are fetched
   side by side.
