@@ -1,0 +1,46 @@
+from pathlib import Path
+
+from lamella.targets.local.logs import InstanceLog, LogFile
+
+
+def test_a_full_log_begins_anew_and_keeps_some_older_ones(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "f.log", largest_bytes=100, older=2)
+    for number in range(6):
+        log.write(f"{number:02}-".encode() * 20)
+    log.write(b"short")
+    log.close()
+    log.write(b"too late")
+    assert {path.name: path.read_text()[:2] for path in tmp_path.iterdir()} == {
+        "f.log": "05",
+        "f.log.1": "04",
+        "f.log.2": "03",
+    }
+    assert (tmp_path / "f.log").read_text().endswith("short")
+    again = LogFile(tmp_path / "f.log", largest_bytes=100, older=2)
+    again.write(b"more" * 20)
+    again.close()
+    assert (tmp_path / "f.log").read_bytes() == b"more" * 20
+
+
+def test_lines_of_two_instances_are_not_torn(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "f.log")
+    one, two = InstanceLog(file), InstanceLog(file)
+    one.output(b"one says ")
+    two.output(b"two says this\nand ")
+    one.output(b"that\n")
+    two.say("END\n")
+    file.close()
+    assert (tmp_path / "f.log").read_text() == "two says this\none says that\nand \nEND\n"
+    assert two.tail == "two says this\nand \nEND\n"
+    two.begin()
+    assert two.tail == ""
+
+
+def test_a_line_without_an_end_does_not_fill_memory(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "f.log")
+    log = InstanceLog(file)
+    for _ in range(300):
+        log.output(b"x" * 1000)
+    assert (tmp_path / "f.log").stat().st_size > 200_000
+    assert log.tail == "x" * 4096
+    file.close()
