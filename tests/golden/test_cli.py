@@ -70,6 +70,18 @@ MISTAKES = [
     ["convert", "folder", "-o", "out.pb"],
     ["convert", "gone", "-o", "out.onnx"],
     ["convert", "folder", "-o", "out.onnx", "--opset", "0"],
+    ["deploy", "gone.onnx"],
+    ["deploy", "mlp.slices", "--name", "My model"],
+    ["deploy", "mlp.slices", "--slices", "2"],
+    ["deploy", "mlp.slices", "--memory", "lots"],
+    ["deploy", "mlp.slices", "--target", "moon"],
+    ["infer", "mlp", "--random"],
+    ["infer", "mlp", "--random", "-o", "out.txt"],
+    ["status", "mlp@no-such-stage-"],
+    ["status", "mlp"],
+    ["logs", "mlp", "--follow", "--json"],
+    ["rollback", "mlp@prod"],
+    ["delete", "mlp"],
 ]
 
 
@@ -82,7 +94,11 @@ def check(name: str, text: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("verb", ["", "inspect", "plan", "platforms", "slice", "run", "verify", "convert"])
+VERBS = ["inspect", "plan", "platforms", "slice", "run", "verify", "convert"]
+VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor"]
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help(verb: str) -> None:
     command = [sys.executable, "-m", "lamella", *([verb] if verb else []), "--help"]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LAMELLA_")}
@@ -95,6 +111,7 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     for name in [*os.environ]:
         if name.startswith("LAMELLA_"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     make_files(tmp_path)
     told = []

@@ -7,7 +7,7 @@ import pytest
 
 import lamella
 
-ENGINES_AND_CLOUDS = {"boto3", "onnx", "onnx_ir", "onnxruntime", "openvino", "ray", "tokenizers", "torch"}
+ENGINES_AND_CLOUDS = {"aiohttp", "boto3", "onnx", "onnx_ir", "onnxruntime", "openvino", "ray", "tokenizers", "torch"}
 REPORT = "import sys; print('modules:', *sys.modules)"
 
 
@@ -30,7 +30,7 @@ def test_importing_lamella_imports_no_engine_and_no_numpy() -> None:
     assert loaded.isdisjoint({*ENGINES_AND_CLOUDS, "numpy", "ml_dtypes", "rich", "typer"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["slice", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["inspect", "--help"], ["slice", "--help"], ["deploy", "--help"]])
 def test_help_imports_no_engine(arguments: list[str]) -> None:
     run = f"import runpy, sys; sys.argv = ['lamella', *{arguments!r}]"
     loaded = modules_after(

@@ -14,12 +14,20 @@ from lamella import __version__
 from lamella.cli import output
 from lamella.cli.check import check
 from lamella.cli.convert import convert
+from lamella.cli.delete import delete
+from lamella.cli.deploy import deploy
+from lamella.cli.doctor import doctor
 from lamella.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, failure_of, unknown_verb
+from lamella.cli.infer import infer
 from lamella.cli.inspect import inspect
+from lamella.cli.logs import logs
 from lamella.cli.plan import plan
 from lamella.cli.platforms import platforms
+from lamella.cli.rollback import rollback
 from lamella.cli.run import run
 from lamella.cli.slice import slice
+from lamella.cli.status import status
+from lamella.cli.trigger import trigger
 from lamella.cli.verify import verify
 
 app = typer.Typer(
@@ -40,8 +48,16 @@ for _verb, _panel in (
     (slice, "Make files"),
     (run, "Run slices"),
     (verify, "Run slices"),
+    (deploy, "Deploy slices"),
+    (infer, "Deploy slices"),
+    (status, "Deploy slices"),
+    (logs, "Deploy slices"),
+    (rollback, "Deploy slices"),
+    (delete, "Deploy slices"),
+    (doctor, "Deploy slices"),
 ):
     app.command(rich_help_panel=_panel)(_verb)
+app.add_typer(trigger, rich_help_panel="Deploy slices")
 
 
 def _show_version(wanted: bool) -> None:

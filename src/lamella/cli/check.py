@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,10 +9,10 @@ import typer
 
 from lamella.cli import output
 from lamella.cli.options import ENGINE, CustomOps, Json
-from lamella.errors import UsageError
+from lamella.cli.sizes import parse_memory_mb
 
 if TYPE_CHECKING:
-    from lamella.packaging.report import Check, Quantity, Report
+    from lamella.checking.report import Check, Quantity, Report
 
 _PLATFORM = "Platform"
 _SHOWN = {"ok": "ok", "skipped": "not known", "warning": "warning", "violated": "NO"}  # the worst one last
@@ -68,7 +66,7 @@ def check(
     json: Json = False,
 ) -> None:
     """Check a model or its slices against every limit of a platform. Exit status 1 if it does not fit."""
-    from lamella.packaging.check import check as run_checks
+    from lamella.checking.check import check as run_checks
 
     with output.status(f"checking {model}"):
         report = run_checks(
@@ -76,7 +74,7 @@ def check(
             platform=platform,
             profile=profile,
             architecture=architecture,
-            memory_mb=None if memory is None else _memory_mb(memory),
+            memory_mb=None if memory is None else parse_memory_mb(memory),
             batch=batch,
             run=run,
             custom_ops=tuple(custom_ops or ()),
@@ -87,22 +85,6 @@ def check(
         _print(report)
     if not report.fits:
         raise typer.Exit(1)
-
-
-def _memory_mb(text: str) -> int:
-    """The memory of a function, in the MB that platforms count in: 1024 KB, whichever way the unit is written.
-
-    Raises:
-        UsageError: It is no number of MB, or a size that is no whole one.
-    """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:(m|g)i?b)?", text.strip().lower(), re.ASCII)
-    size = Decimal(0) if match is None else Decimal(match[1]) * (1024 if match[2] == "g" else 1)
-    if size < 1 or size % 1:
-        raise UsageError(
-            f"`--memory` takes a whole number of MB or a size, not `{text}`",
-            hint="write it like `1769`, `2048MiB`, `2GB`; an MB has 1024 KB here, as platforms count",
-        )
-    return int(size)
 
 
 def _view(report: Report) -> dict[str, object]:

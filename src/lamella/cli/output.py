@@ -103,6 +103,14 @@ def _labelled(label: str, style: str, text: str) -> None:
     _console(sys.stderr).print(Text.assemble((label, style), " ", printable(text)), soft_wrap=True)
 
 
+def confirmed(question: str) -> bool:
+    """Ask on the terminal whether to go on; without one, the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 @contextmanager
 def status(text: str) -> Iterator[None]:
     """Show a spinner on a terminal while something takes its time."""
@@ -134,6 +142,11 @@ def binary_stdout() -> BinaryIO:
     if sys.stdout.isatty():
         raise UsageError("binary data is not written to a terminal", hint="send it to a file or a pipe: `-o - > FILE`")
     return sys.stdout.buffer
+
+
+def flush() -> None:
+    """Let whoever reads a stream see what it holds so far."""
+    sys.stdout.flush()
 
 
 def finish() -> None:

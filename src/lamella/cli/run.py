@@ -11,8 +11,8 @@ import typer
 
 from lamella.cli import output
 from lamella.cli.options import ENGINE, INPUTS, OUTPUT, CustomOps, Inputs, Json
-from lamella.cli.views import shape_text
-from lamella.errors import EngineError, UsageError
+from lamella.cli.views import check_output_file, print_outputs, summary_view
+from lamella.errors import EngineError
 
 if TYPE_CHECKING:
     from lamella.cli.results import Summary
@@ -65,7 +65,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run a model or its slices, and show outputs, times and peak memory."""
-    _check_output(file, json=json)
+    check_output_file(file, json=json)
     from lamella.workflow.parts import open_source
     from lamella.workflow.pipeline import Pipeline
 
@@ -79,24 +79,10 @@ def run(
     _show(pipeline, found, latency_ms, file, json=json)
 
 
-def _check_output(file: str | None, *, json: bool) -> None:
-    """Refuse before the run what could not be saved after it."""
-    if file is None:
-        return
-    if file == "-":
-        if json:
-            raise UsageError("`--json` and `-o -` both write to stdout", hint="save the outputs to a file")
-        output.binary_stdout()
-    elif not file.lower().endswith(".npz"):
-        raise UsageError(f"the output `{file}` is no `.npz` file", hint="end its name in `.npz`")
-    elif not Path(file).parent.is_dir():
-        raise UsageError(f"the folder of `{file}` does not exist", hint="make it first")
-
-
 def _feeds(source: Source, arguments: list[str], *, random: bool, seed: int) -> dict[str, Array]:
     """Everything that the model takes, checked before anything is loaded."""
     from lamella.cli.inputs import completed, read_inputs
-    from lamella.workflow.feeds import check_feeds
+    from lamella.runtime.feeds import check_feeds
 
     given = read_inputs(arguments, (*source.inputs, *source.optional_inputs))
     check_feeds(given, (), (*source.inputs, *source.optional_inputs))
@@ -146,17 +132,7 @@ def _view(
     summaries: list[Summary], latency_ms: list[float], timings: list[SliceTiming], peak: int
 ) -> dict[str, object]:
     return {
-        "outputs": [
-            {
-                "name": s.name,
-                "datatype": s.datatype,
-                "shape": s.shape,
-                "min": s.min,
-                "max": s.max,
-                "mean": s.mean,
-            }
-            for s in summaries
-        ],
+        "outputs": [summary_view(found) for found in summaries],
         "latency_ms": latency_ms,
         "slices": [
             {"index": index, "load_ms": median(timing.load_ms), "infer_ms": median(timing.infer_ms)}
@@ -167,11 +143,7 @@ def _view(
 
 
 def _print(summaries: list[Summary], latency_ms: list[float], timings: list[SliceTiming], peak: int) -> None:
-    rows = [
-        (s.name, s.datatype, shape_text(s.shape), *(output.number(n) for n in (s.min, s.max, s.mean)), s.preview)
-        for s in summaries
-    ]
-    output.table(["output", "datatype", "shape", "min", "max", "mean", "values"], rows, right=(3, 4, 5))
+    print_outputs(summaries)
     output.line()
     times = [
         (str(index), output.milliseconds(median(timing.load_ms)), output.milliseconds(median(timing.infer_ms)))

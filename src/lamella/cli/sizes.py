@@ -43,6 +43,22 @@ def parse_size(text: str, *, flag: str) -> int:
     return size
 
 
+def parse_memory_mb(text: str) -> int:
+    """The memory of a function, in the MB that platforms count in: 1024 KB, whichever way the unit is written.
+
+    Raises:
+        UsageError: It is no number of MB, or a size that is no whole one.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*(?:(m|g)i?b)?", text.strip().lower(), re.ASCII)
+    size = Decimal(0) if match is None else Decimal(match[1]) * (1024 if match[2] == "g" else 1)
+    if size < 1 or size % 1:
+        raise UsageError(
+            f"`--memory` takes a whole number of MB or a size, not `{text}`",
+            hint="write it like `1769`, `2048MiB`, `2GB`; an MB has 1024 KB here, as platforms count",
+        )
+    return int(size)
+
+
 def parse_slices(text: str) -> int | Literal["max"]:
     """The number of slices, or `max` for one at every legal cut.
 

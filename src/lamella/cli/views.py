@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.cli import output
+from lamella.errors import UsageError
 
 if TYPE_CHECKING:
+    from lamella.cli.results import Summary
     from lamella.planner.plan import Plan, Slice
     from lamella.slicing.placement import Placement
     from lamella.tensors import Dimension, TensorSpec
@@ -91,3 +94,42 @@ def warn_of_second_names(placements: Iterable[Placement]) -> None:
                 f"`{placement.path.name}` is external data and has a second name now: ONNX Runtime takes it, but "
                 "`onnx.load` refuses the model as long as the slices are there; `--copy-weights` avoids it"
             )
+
+
+def check_output_file(file: str | None, *, json: bool) -> None:
+    """Refuse before the run what could not be saved after it.
+
+    Raises:
+        UsageError: `file` is no place for outputs.
+    """
+    if file is None:
+        return
+    if file == "-":
+        if json:
+            raise UsageError("`--json` and `-o -` both write to stdout", hint="save the outputs to a file")
+        output.binary_stdout()
+    elif not file.lower().endswith(".npz"):
+        raise UsageError(f"the output `{file}` is no `.npz` file", hint="end its name in `.npz`")
+    elif not Path(file).parent.is_dir():
+        raise UsageError(f"the folder of `{file}` does not exist", hint="make it first")
+
+
+def summary_view(found: Summary) -> dict[str, object]:
+    """An output in numbers."""
+    return {
+        "name": found.name,
+        "datatype": found.datatype,
+        "shape": found.shape,
+        "min": found.min,
+        "max": found.max,
+        "mean": found.mean,
+    }
+
+
+def print_outputs(summaries: Iterable[Summary]) -> None:
+    """Print outputs in numbers as a table."""
+    rows = [
+        (s.name, s.datatype, shape_text(s.shape), *(output.number(n) for n in (s.min, s.max, s.mean)), s.preview)
+        for s in summaries
+    ]
+    output.table(["output", "datatype", "shape", "min", "max", "mean", "values"], rows, right=(3, 4, 5))

@@ -168,10 +168,12 @@ def decode_answer(payload: Payload) -> SliceAnswer:
         raise _refused("answer", error) from error
 
 
-def is_ping(payload: Payload) -> bool:
+def is_ping(payload: object) -> bool:
     """Whether an event only asks for a sign of life. What is no event at all is no ping either."""
-    if not isinstance(payload, bytes):
-        return isinstance(payload, Mapping) and payload.get("lamella") == "ping"
+    if isinstance(payload, Mapping):
+        return payload.get("lamella") == "ping"
+    if not isinstance(payload, bytes):  # AWS's runtime client hands over whatever JSON came
+        return False
     if len(payload) > _LONGEST_PING:
         return False
     try:
@@ -217,7 +219,7 @@ def _joined(frame: bytes, document: Mapping[str, object]) -> bytes:
 def _split(payload: Payload) -> tuple[bytes | memoryview | str | None, Mapping[str, object]]:
     """The frame, still in base64, and the members around it."""
     if not isinstance(payload, bytes):
-        if not isinstance(payload, Mapping):  # AWS's runtime client hands over whatever JSON came
+        if not isinstance(payload, Mapping):
             raise InputError("a payload is no JSON object", hint=_HINT)
         return _frame_of(payload), payload
     found = _FRAME_FIRST.match(payload)

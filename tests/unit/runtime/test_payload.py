@@ -139,3 +139,10 @@ def test_message_and_hint_of_an_error_come_back(error: LamellaError) -> None:
 
 def test_an_error_of_somebody_else_is_all_message() -> None:
     assert decode_error("list index\nout of range") == ("list index\nout of range", None)
+
+
+@pytest.mark.parametrize("event", [[1], "x", None, 3])
+def test_an_event_that_is_no_object_is_refused_also_when_somebody_else_parsed_it(event: object) -> None:
+    assert not is_ping(event)
+    with pytest.raises(InputError, match="no JSON object"):
+        decode_event(event)  # type: ignore[arg-type]

@@ -1,0 +1,193 @@
+"""`lamella deploy`: slices as functions, behind an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lamella.cli import output
+from lamella.cli.deployments import DEPLOYMENT, Stage, key, print_functions, service
+from lamella.cli.options import INPUTS, Json, Slices
+from lamella.cli.sizes import parse_memory_mb, parse_slices
+
+if TYPE_CHECKING:
+    from lamella.targets.base import Wanted
+
+FUNCTIONS = "Functions"
+
+
+def deploy(
+    source: Annotated[
+        Path, typer.Argument(metavar="SLICES|PLAN.json|MODEL", help="A slices directory, or what to slice first.")
+    ],
+    *,
+    target: Annotated[
+        Literal["local"],
+        typer.Option("--target", envvar="LAMELLA_TARGET", rich_help_panel=DEPLOYMENT, help="Where to."),
+    ] = "local",
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", rich_help_panel=DEPLOYMENT, help="By default from the model's file."),
+    ] = None,
+    stage: Stage = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", rich_help_panel=DEPLOYMENT, help="Only say what would change.")
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", rich_help_panel=DEPLOYMENT, help="Do not ask; on `local` nothing does.")
+    ] = False,
+    platform: Annotated[
+        str,
+        typer.Option(
+            "--platform",
+            metavar="NAME|FILE.toml",
+            envvar="LAMELLA_PLATFORM",
+            rich_help_panel=FUNCTIONS,
+            help="Whose limits hold; `lamella platforms` lists them.",
+        ),
+    ] = "aws-lambda",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="MB|SIZE",
+            envvar="LAMELLA_MEMORY",
+            rich_help_panel=FUNCTIONS,
+            help="Memory of every function, such as `1769` or `2GB`; by default as planned.",
+            show_default=False,
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float,
+        typer.Option(
+            "--timeout", metavar="S", min=0.1, rich_help_panel=FUNCTIONS, help="Seconds that a slice may take at most."
+        ),
+    ] = 60.0,
+    delivery: Annotated[
+        Literal["package", "image", "object-store", "mount"],
+        typer.Option(
+            "--delivery",
+            envvar="LAMELLA_DELIVERY",
+            rich_help_panel=FUNCTIONS,
+            help="How the model reaches them: in the package or image, from a store, or on a mount.",
+        ),
+    ] = "package",
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URI",
+            envvar="LAMELLA_STORE",
+            rich_help_panel=FUNCTIONS,
+            help="For weights and large values: `file:///folder` or `s3://bucket/prefix`; a folder by default.",
+        ),
+    ] = None,
+    mount: Annotated[
+        Path | None,
+        typer.Option(
+            "--mount", metavar="FOLDER", file_okay=False, rich_help_panel=FUNCTIONS, help="For `--delivery mount`."
+        ),
+    ] = None,
+    cold: Annotated[
+        Literal["sequential", "parallel"] | None,
+        typer.Option(
+            "--cold",
+            envvar="LAMELLA_COLD",
+            rich_help_panel=FUNCTIONS,
+            help="Start functions one after the other, or all with the first request.",
+        ),
+    ] = None,
+    slices: Slices = None,
+    no_verify: Annotated[
+        bool,
+        typer.Option("--no-verify", rich_help_panel=INPUTS, help="Do not compare new slices with the whole model."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Deploy a model in slices, each in a function of its own. What was deployed before can be rolled back to."""
+    from lamella.platforms import load_platform
+    from lamella.targets.base import Wanted
+    from lamella.targets.deploying import name_of
+    from lamella.targets.local.serving import require_aiohttp
+    from lamella.targets.sources import slices_of
+    from lamella.targets.state import home_folder
+
+    del target, yes  # there is one target, on which nothing costs money or deletes data
+    require_aiohttp()  # before anything takes its time
+    platform = str(Path(platform).absolute()) if platform.endswith(".toml") else platform
+    limits, home = load_platform(platform), home_folder()
+    memory_mb = None if memory is None else parse_memory_mb(memory)
+    count = None if slices is None else parse_slices(slices)
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with TemporaryDirectory(prefix="slices-", dir=home) as folder:
+        with output.status(f"slicing {source}"):
+            sliced = slices_of(
+                source, Path(folder) / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify
+            )
+        bare, named = key(name or name_of(sliced), stage)
+        wanted = Wanted(
+            name=bare,
+            stage=named,
+            sliced=sliced,
+            platform=limits,
+            platform_source=platform,
+            memory_mb=memory_mb,
+            timeout_s=timeout_s,
+            delivery=delivery,
+            store=str(Path(store).absolute()) if store is not None and "://" not in store else store,
+            mount=None if mount is None else mount.absolute(),
+            cold=cold,
+        )
+        with output.status(f"deploying {bare}@{named}"):
+            found = _changes(wanted, home) if dry_run else _deployed(wanted)
+    if json:
+        output.json_object("lamella.deploy/1", found)
+    else:
+        _print(found, dry_run=dry_run)
+
+
+def _changes(wanted: Wanted, home: Path) -> dict[str, Any]:
+    from lamella.gateway.views import change_view
+    from lamella.targets.local.target import LocalTarget
+
+    changes = [change_view(change) for change in LocalTarget(home).diff(wanted)]
+    return {
+        "name": wanted.name,
+        "stage": wanted.stage,
+        "url": None,
+        "functions": [],
+        "front_doors": [],
+        "changes": changes,
+    }
+
+
+def _deployed(wanted: Wanted) -> dict[str, Any]:
+    from lamella.gateway.views import wanted_view
+
+    return service().call("POST", "/lamella/deployments", wanted_view(wanted))
+
+
+def _print(found: Mapping[str, Any], *, dry_run: bool) -> None:
+    _print_changes(found["changes"])
+    if dry_run:
+        return
+    output.line()
+    print_functions(found["functions"])
+    output.line()
+    output.facts(
+        [
+            ("name", f"{found['name']}@{found['stage']}, version {found['version']}"),
+            ("url", found["url"]),
+            ("token", found["token_file"]),
+            ("functions", f"{found['functions_url']} (the API of AWS Lambda)"),
+        ]
+    )
+
+
+def _print_changes(changes: Sequence[Mapping[str, str]]) -> None:
+    rows = [(change["action"], change["function"], change["reason"]) for change in changes]
+    output.table(["change", "function", "reason"], rows)

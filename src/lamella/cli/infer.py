@@ -1,0 +1,154 @@
+"""`lamella infer`: a request to a deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lamella.cli import output
+from lamella.cli.deployments import Name, Stage, find, key, service
+from lamella.cli.options import INPUTS, OUTPUT, Inputs, Json
+from lamella.cli.views import check_output_file, print_outputs, summary_view
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    from lamella.gateway.client import Inferred
+    from lamella.targets.base import Deployment
+    from lamella.tensors import Array, TensorSpec
+
+REQUEST = "Request"
+_TIMES = ("init_ms", "load_ms", "infer_ms", "transfer_ms", "billed_ms")
+
+
+def infer(
+    name: Name,
+    *,
+    stage: Stage = None,
+    inputs: Inputs = None,
+    random: Annotated[
+        bool, typer.Option("--random", rich_help_panel=INPUTS, help="Make up the inputs that are not given.")
+    ] = False,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", envvar="LAMELLA_SEED", rich_help_panel=INPUTS, help="Seed of the made-up inputs."
+        ),
+    ] = 0,
+    part: Annotated[
+        int | None,
+        typer.Option(
+            "--slice", metavar="K", min=0, rich_help_panel=REQUEST, help="Run this slice alone, on its inputs."
+        ),
+    ] = None,
+    asynchronous: Annotated[
+        bool, typer.Option("--async", rich_help_panel=REQUEST, help="Do not wait; print an id for `--result`.")
+    ] = False,
+    result: Annotated[
+        str | None,
+        typer.Option("--result", metavar="ID", rich_help_panel=REQUEST, help="Wait for an earlier request's answer."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE.npz", rich_help_panel=OUTPUT, help="Save the outputs; `-` for stdout."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Send a request to a deployment, and show outputs and what each slice did."""
+    check_output_file(file, json=json)
+    deployment = find(*key(name, stage))
+    if result is not None:
+        if inputs or random or asynchronous or part is not None:
+            raise UsageError("`--result` is for a request that was sent already", hint="leave the other flags out")
+        with output.status(f"waiting for {result}"):
+            found = service().result(result)
+        _show(deployment, found, file, json=json)
+        return
+    feeds = _feeds(deployment, inputs or [], part, random=random, seed=seed)
+    if asynchronous:
+        _submit(deployment, feeds, part, json=json)
+        return
+    with output.status(f"asking {deployment.key}"):
+        found = service().infer(deployment.key, feeds, slice=part)
+    _show(deployment, found, file, json=json)
+
+
+def _feeds(
+    deployment: Deployment, arguments: list[str], part: int | None, *, random: bool, seed: int
+) -> dict[str, Array]:
+    """Everything that the model, or one slice, takes; checked before anything is sent."""
+    from lamella.cli.inputs import completed, read_inputs
+    from lamella.runtime.feeds import check_feeds
+
+    required, optional = _specs(deployment, part)
+    given = read_inputs(arguments, (*required, *optional))
+    check_feeds(given, (), (*required, *optional))
+    bounds = deployment.version.workflow.index_bounds
+    return check_feeds(completed(given, required, random=random, seed=seed, bounds=bounds), required, optional)
+
+
+def _specs(deployment: Deployment, part: int | None) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+    workflow = deployment.version.workflow
+    if part is None:
+        return workflow.inputs, workflow.optional_inputs
+    for step in workflow.steps:
+        if step.slice == part:
+            return step.inputs, step.optional_inputs
+    known = ", ".join(str(step.slice) for step in workflow.steps)
+    raise UsageError(f"`{deployment.key}` has no slice {part}", hint=f"its slices are {known}")
+
+
+def _submit(deployment: Deployment, feeds: Mapping[str, Array], part: int | None, *, json: bool) -> None:
+    request_id = service().submit(deployment.key, feeds, slice=part)
+    if json:
+        output.json_object("lamella.request/1", {"id": request_id, "status": "running"})
+        return
+    output.line(request_id)
+    output.message(f"its answer: `lamella infer {deployment.key} --result {request_id}`")
+
+
+def _show(deployment: Deployment, found: Inferred, file: str | None, *, json: bool) -> None:
+    from lamella.cli.results import save, summary
+    from lamella.tensors import TensorSpec
+
+    if file == "-":
+        save(output.binary_stdout(), found.outputs)
+        return
+    summaries = [summary(TensorSpec(name, "", None), array) for name, array in found.outputs.items()]
+    if file is not None:
+        save(Path(file), found.outputs)
+        output.message(f"wrote `{file}`")
+    if json:
+        content = {
+            "name": deployment.name,
+            "stage": deployment.stage,
+            "request_id": found.request_id,
+            "outputs": [summary_view(one) for one in summaries],
+            "timeline": found.timeline,
+            "latency_ms": found.latency_ms,
+        }
+        output.json_object("lamella.infer/1", content)
+        return
+    print_outputs(summaries)
+    output.line()
+    _print_timeline(found.timeline)
+    output.line()
+    output.facts([("latency", output.milliseconds(found.latency_ms)), ("request", found.request_id)])
+
+
+def _print_timeline(timeline: Sequence[Mapping[str, Any]]) -> None:
+    rows = [
+        (
+            str(run["slice"]),
+            "cold" if run["cold_start"] else "warm",
+            *("-" if run[name] is None else output.milliseconds(run[name]) for name in _TIMES),
+            "-" if run["max_memory_mb"] is None else f"{run['max_memory_mb']:.0f} MB",
+        )
+        for run in timeline
+    ]
+    headers = ["slice", "start", "init", "load", "infer", "transfer", "billed", "memory"]
+    output.table(headers, rows, right=(0, 2, 3, 4, 5, 6, 7))

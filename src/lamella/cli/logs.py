@@ -1,0 +1,43 @@
+"""`lamella logs`: what a deployment's functions say."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from lamella.cli import output
+from lamella.cli.deployments import Name, Stage, find, key, service
+from lamella.cli.options import OUTPUT, Json
+from lamella.errors import UsageError
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def logs(
+    name: Name,
+    *,
+    stage: Stage = None,
+    part: Annotated[int | None, typer.Option("--slice", metavar="K", min=0, help="Of this slice alone.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", rich_help_panel=OUTPUT, help="Go on until interrupted.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the logs of a deployment's functions, slice by slice."""
+    if follow and json:
+        raise UsageError("`--json` prints one object, and `--follow` has no end", hint="leave one of them out")
+    deployment = find(*key(name, stage))
+    lines = service().logs(deployment.key, slice=part, follow=follow)
+    if json:
+        output.json_object("lamella.logs/1", {"lines": list(lines)})
+        return
+    for line in lines:
+        output.line(f"{line['slice']} | {_plain(line['text'])}")
+        output.flush()
+
+
+def _plain(text: str) -> str:
+    """A line without colours and tabs, which would be shown as escapes."""
+    return _COLOUR.sub("", text).expandtabs(2)

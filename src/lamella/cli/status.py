@@ -1,0 +1,88 @@
+"""`lamella status`: what is deployed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from lamella.cli import output
+from lamella.cli.deployments import Stage, find, key, print_functions, service
+from lamella.cli.options import Json
+
+
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME[@STAGE]]", help="One deployment; all by default.", show_default=False)
+    ] = None,
+    *,
+    stage: Stage = None,
+    json: Json = False,
+) -> None:
+    """Show what is deployed, and where it answers."""
+    wanted = None if name is None else key(name, stage)
+    if wanted is not None:
+        find(*wanted)
+    deployments = [
+        found
+        for found in _deployments()
+        if wanted in (None, (found["name"], found["stage"])) and (stage is None or name or found["stage"] == stage)
+    ]
+    if json:
+        output.json_object("lamella.status/1", {"deployments": deployments})
+    elif wanted is not None:
+        _print_one(deployments[0])
+    else:
+        _print_all(deployments)
+
+
+def _deployments() -> list[dict[str, Any]]:
+    """What the service hosts; it is not started for nothing."""
+    from lamella.targets.state import State, home_folder
+
+    if State(home_folder() / "deployments").is_empty():
+        return []
+    found: list[dict[str, Any]] = service().call("GET", "/lamella/deployments")["deployments"]
+    return found
+
+
+def _print_all(deployments: Sequence[Mapping[str, Any]]) -> None:
+    if not deployments:
+        output.message("nothing is deployed")
+        return
+    rows = [
+        (
+            f"{found['name']}@{found['stage']}",
+            str(found["version"]),
+            found["model"],
+            str(len(found["functions"])),
+            found["target"],
+            found["platform"],
+            found["url"],
+        )
+        for found in deployments
+    ]
+    output.table(["deployment", "version", "model", "functions", "target", "platform", "url"], rows, right=(1, 3))
+
+
+def _print_one(found: Mapping[str, Any]) -> None:
+    versions = ", ".join(
+        f"{version['version']}{' (live)' if version['version'] == found['version'] else ''}"
+        for version in found["versions"]
+    )
+    output.facts(
+        [
+            ("deployment", f"{found['name']}@{found['stage']}"),
+            ("model", found["model"]),
+            ("versions", versions),
+            ("target", f"{found['target']}, with the limits of {found['platform']}"),
+            ("delivery", found["delivery"]),
+            ("url", found["url"]),
+            ("token", found["token_file"]),
+            ("functions", f"{found['functions_url']} (the API of AWS Lambda)"),
+            ("store", found["store"]),
+        ]
+    )
+    output.line()
+    print_functions(found["functions"])

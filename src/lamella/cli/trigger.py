@@ -1,0 +1,176 @@
+"""`lamella trigger`: requests that come from new objects, and pings that come from the clock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from lamella.cli import output
+from lamella.cli.deployments import Name, Stage, find, key, service
+from lamella.cli.options import Json
+from lamella.errors import UsageError
+
+if TYPE_CHECKING:
+    from lamella.gateway.events.trigger import Trigger, Warming
+
+OBJECTS = "Objects"
+SCHEDULE = "Schedule"
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|)", re.ASCII)
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+trigger = typer.Typer(
+    name="trigger",
+    help="Make requests of new objects in a folder or bucket, or keep functions warm.",
+    rich_markup_mode="markdown",
+)
+
+
+@trigger.command("add")
+def add(
+    name: Name,
+    *,
+    stage: Stage = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="URI",
+            rich_help_panel=OBJECTS,
+            help="What is watched: a folder, `file:///folder` or `s3://bucket/prefix`.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            metavar="URI",
+            rich_help_panel=OBJECTS,
+            help="Where results go: a folder, `s3://...`, `sqlite:///file.db?table=NAME`, `https://...` (a webhook), "
+            "or `deployment://NAME@STAGE?output=URI`.",
+        ),
+    ] = None,
+    form: Annotated[
+        Literal["json", "text", "tensors"],
+        typer.Option("--as", rich_help_panel=OBJECTS, help="What a result becomes as an object."),
+    ] = "json",
+    dead_letter: Annotated[
+        str | None,
+        typer.Option(
+            "--dead-letter",
+            metavar="URI",
+            rich_help_panel=OBJECTS,
+            help="Where objects go that cannot be answered; by default a folder beside the deployment.",
+        ),
+    ] = None,
+    suffix: Annotated[
+        str, typer.Option("--suffix", metavar="TEXT", rich_help_panel=OBJECTS, help="Take only keys that end so.")
+    ] = "",
+    poll_s: Annotated[
+        float,
+        typer.Option(
+            "--poll-s",
+            metavar="N",
+            min=0,
+            rich_help_panel=OBJECTS,
+            help="Seconds between two looks; 1 for a folder and 10 for a bucket by default.",
+            show_default=False,
+        ),
+    ] = 0.0,
+    attempts: Annotated[
+        int, typer.Option("--attempts", metavar="N", min=1, rich_help_panel=OBJECTS, help="Tries of an object.")
+    ] = 5,
+    parallel: Annotated[
+        int,
+        typer.Option("--parallel", metavar="N", min=1, rich_help_panel=OBJECTS, help="Requests at the same time."),
+    ] = 4,
+    keep_warm: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-warm",
+            metavar="TIME",
+            rich_help_panel=SCHEDULE,
+            help="Ping each function when no request has come for so long, such as `60s` or `5m`.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Add a trigger: objects that come into `--input`, or `--keep-warm`."""
+    from lamella.gateway.events.trigger import Trigger, Warming, to_json
+
+    deployment = find(*key(name, stage))
+    made: Trigger | Warming
+    if keep_warm is not None:
+        if source is not None or target is not None:
+            raise UsageError(
+                "`--keep-warm` is a trigger of its own", hint="add one for `--input` and `--output` as well"
+            )
+        made = Warming(deployment.key, _seconds(keep_warm))
+    elif source is None or target is None:
+        raise UsageError("`--input` and `--output` belong together", hint="give both, or `--keep-warm 60s`")
+    else:
+        made = Trigger(deployment.key, source, target, form, dead_letter, suffix, poll_s, attempts, parallel)
+    found = service().call("POST", f"/lamella/deployments/{deployment.key}/triggers", to_json(made))
+    if json:
+        output.json_object("lamella.trigger/1", found)
+    else:
+        output.line(found["id"])
+        output.message(f"{deployment.key}: {_described(found)}")
+
+
+@trigger.command("list")
+def list_(name: Name, *, stage: Stage = None, json: Json = False) -> None:
+    """Show the triggers of a deployment, and how each goes."""
+    deployment = find(*key(name, stage))
+    found = service().call("GET", f"/lamella/deployments/{deployment.key}/triggers")
+    if json:
+        output.json_object("lamella.triggers/1", found)
+    elif not found["triggers"]:
+        output.message(f"{deployment.key} has no trigger")
+    else:
+        rows = [(entry["id"], _described(entry), _progress(entry), _state(entry)) for entry in found["triggers"]]
+        output.table(["id", "trigger", "so far", "state"], rows)
+
+
+@trigger.command("remove")
+def remove(
+    name: Name,
+    trigger_id: Annotated[str, typer.Argument(metavar="ID", help="As `lamella trigger list` shows it.")],
+    *,
+    stage: Stage = None,
+    json: Json = False,
+) -> None:
+    """Remove a trigger, and what it knows about the objects that it has seen. Objects and results stay."""
+    deployment = find(*key(name, stage))
+    found = service().call("DELETE", f"/lamella/deployments/{deployment.key}/triggers/{trigger_id}")
+    if json:
+        output.json_object("lamella.trigger/1", found)
+    else:
+        output.message(f"removed {trigger_id}")
+
+
+def _seconds(text: str) -> float:
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"`{text}` is no time", hint="give one such as `60s`, `5m` or `1h`")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _described(entry: Mapping[str, Any]) -> str:
+    if entry["kind"] == "objects":
+        return f"{entry['input']} to {entry['output']}"
+    return f"a ping after {entry['interval_s']:g} s without a request" if entry["kind"] == "keep_warm" else "unknown"
+
+
+def _progress(entry: Mapping[str, Any]) -> str:
+    if entry["kind"] == "objects":
+        return f"{entry['done']} done, {entry['given_up']} given up, {entry['waiting']} waiting"
+    return f"{entry['pings']} pings" if entry["kind"] == "keep_warm" else "-"
+
+
+def _state(entry: Mapping[str, Any]) -> str:
+    if entry["last_error"]:
+        return f"{'' if entry['active'] else 'not active: '}{entry['last_error']}"
+    return "active"

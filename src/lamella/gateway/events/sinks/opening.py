@@ -1,0 +1,61 @@
+"""From a URI to a sink."""
+
+from __future__ import annotations
+
+from lamella.errors import UsageError
+from lamella.gateway.events.deployed import Find, full_key, name_and_stage
+from lamella.gateway.events.sinks.base import Sink
+from lamella.gateway.events.sinks.deployment import DeploymentSink
+from lamella.gateway.events.sinks.objects import ObjectSink
+from lamella.gateway.events.sinks.sqlite import SCHEME as SQLITE_SCHEME
+from lamella.gateway.events.sinks.sqlite import open_sqlite
+from lamella.gateway.events.sinks.webhook import WebhookSink
+from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN, Form
+from lamella.stores.opening import open_store
+from lamella.targets.state import check_name
+
+_STORES = ("file", "s3")
+_OTHER_SQL = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "duckdb")
+
+
+def open_sink(uri: str, form: Form, find: Find) -> Sink:
+    """The sink behind a URI. Connects to nothing yet.
+
+    Args:
+        uri: As `Trigger.output`.
+        form: How results become objects; rows and webhooks are JSON.
+        find: Finds other deployments.
+
+    Raises:
+        UsageError: There is no such kind of sink, or it takes no such form.
+        MissingDependencyError: It needs a library that is not installed.
+    """
+    if uri.startswith(DEPLOYMENT_SCHEME):
+        return _deployment(uri, form, find)
+    scheme = uri.partition("://")[0]
+    if scheme in _STORES:
+        return ObjectSink(open_store(uri), form)
+    if scheme in _OTHER_SQL:
+        raise UsageError(f"rows cannot go to `{scheme}` yet", hint="give `sqlite:///path/file.db?table=results`")
+    if form != "json" and (uri.startswith(SQLITE_SCHEME) or scheme in ("http", "https")):
+        raise UsageError(f"`{scheme}` takes results as `json`, not as `{form}`", hint="leave `--as` out")
+    if uri.startswith(SQLITE_SCHEME):
+        return open_sqlite(uri)
+    if scheme in ("http", "https"):
+        return WebhookSink(uri)
+    raise UsageError(
+        f"results cannot go to `{uri}`: `{scheme}` is not known",
+        hint="outputs are `file://`, `s3://`, `sqlite://`, `http://`, `https://` and `deployment://`",
+    )
+
+
+def _deployment(uri: str, form: Form, find: Find) -> Sink:
+    key, _, then = uri.removeprefix(DEPLOYMENT_SCHEME).partition(THEN)
+    name, stage = name_and_stage(key)
+    check_name(name, "name")
+    check_name(stage, "stage")
+    if not then:
+        raise UsageError(
+            f"`{uri}` does not say where the results of `{key}` go", hint=f"give `{uri}{THEN}URI`, the last thing in it"
+        )
+    return DeploymentSink(full_key(key), find, open_sink(then, form, find))

@@ -1,0 +1,244 @@
+"""The triggers of every deployment: kept in files beside it, and active as long as this process hosts them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+from lamella.errors import LamellaError, UsageError
+from lamella.gateway.events.deployed import Deployed, Target, full_key, name_and_stage, on_target
+from lamella.gateway.events.keep_warm import KeepWarm, keep_warm
+from lamella.gateway.events.loops import deployments_of
+from lamella.gateway.events.trigger import Trigger, Warming, from_json, to_json
+from lamella.gateway.events.watcher import Watcher
+from lamella.stores.directory import path_of
+from lamella.targets.base import key_of
+from lamella.targets.state import remove_tree
+
+_FOLDER = "triggers"
+
+
+class Triggers:
+    """Adds, lists and removes triggers, and keeps them going. Thread-safe.
+
+    A trigger is a file in its deployment's folder, and goes with it; its record and its dead letters lie beside the
+    file, in a folder of its own.
+
+    Args:
+        folder: Where each deployment has its folder, named `NAME@STAGE`.
+        target: What they are deployed on.
+    """
+
+    def __init__(self, folder: Path, target: Target) -> None:
+        self._folder, self._target = folder, target
+        self._watchers: dict[tuple[str, str], Watcher] = {}
+        self._warming: dict[str, KeepWarm] = {}
+        self._failures: dict[tuple[str, str], LamellaError] = {}
+        self._lock = RLock()
+
+    def start(self) -> dict[str, LamellaError]:
+        """Let every trigger that is kept become active; returns what cannot, by deployment and id."""
+        with self._lock:
+            for path in sorted(self._folder.glob(f"*@*/{_FOLDER}/*.json")):
+                key = path.parents[1].name
+                try:
+                    self._activate(_read(path, key))
+                except (LamellaError, OSError) as error:
+                    found = error if isinstance(error, LamellaError) else UsageError(f"`{path}`: {error}")
+                    self._failures[key, path.stem] = found
+            return {f"{key}/{name}": error for (key, name), error in self._failures.items()}
+
+    def add(self, trigger: Trigger | Warming) -> dict[str, Any]:
+        """Keep a trigger, and let it become active; returns it as `of` does.
+
+        Raises:
+            NotDeployedError: One of its deployments is not there.
+            UsageError: It makes no sense, or results could start it again.
+            MissingDependencyError: A place needs a library that is not installed.
+        """
+        trigger = replace(trigger, deployment=full_key(trigger.deployment))
+        self._check(trigger)
+        path = self._path(trigger.deployment, trigger.id)
+        with self._lock:
+            if path.exists():
+                raise UsageError(f"there is a trigger `{trigger.id}` already", hint="remove it, or choose another id")
+            active = self._made(trigger)
+            try:
+                _write(path, trigger)
+            except BaseException:
+                active.stop()
+                self._remove(trigger.deployment, trigger.id)
+                raise
+            self._begin(trigger, active)
+            return self._view(trigger)
+
+    def _check(self, trigger: Trigger | Warming) -> None:
+        """What can only be wrong with a new one; later, what is missing may come back."""
+        if isinstance(trigger, Warming):
+            self._find(trigger.deployment).inputs()
+            if trigger.deployment in self._warming:
+                raise UsageError(
+                    f"`{trigger.deployment}` is kept warm already", hint="remove that trigger first, to change it"
+                )
+            return
+        for key in deployments_of(trigger):
+            self._find(key).inputs()
+        if trigger.input.startswith("file:") and not path_of(trigger.input).is_dir():
+            raise UsageError(f"there is no folder `{path_of(trigger.input)}` to watch", hint="make it first")
+
+    def of(self, key: str) -> list[dict[str, Any]]:
+        """The triggers of a deployment, and how each goes.
+
+        Raises:
+            NotDeployedError: It is not there.
+        """
+        key = full_key(key)
+        self._find(key).inputs()
+        with self._lock:
+            failures = [
+                {"id": name, "deployment": key, "kind": "unknown", "active": False, "last_error": error.message}
+                for (owner, name), error in self._failures.items()
+                if owner == key
+            ]
+            return [*(self._view(trigger) for trigger in self._all() if trigger.deployment == key), *failures]
+
+    def doors(self, key: str) -> list[dict[str, object]]:
+        """What makes requests for a deployment, as its front doors are shown."""
+        with self._lock:
+            return [
+                {"kind": "objects", "id": found.id, "input": found.input, "output": found.output}
+                if isinstance(found, Trigger)
+                else {"kind": "keep_warm", "id": found.id, "interval_s": found.interval_s}
+                for found in self._all()
+                if found.deployment == key
+            ]
+
+    def remove(self, key: str, name: str) -> None:
+        """End a trigger, and forget what it has done. Objects and results stay; its own dead letters go.
+
+        Raises:
+            UsageError: There is none of this id.
+        """
+        key = full_key(key)
+        with self._lock:
+            if not any(entry["id"] == name for entry in self.of(key)):
+                raise UsageError(f"`{key}` has no trigger `{name}`", hint=f"see `lamella trigger list {key}`")
+            ended = self._taken(key, name)
+        for active in ended:
+            active.stop()
+        self._remove(key, name)
+
+    def used(self, key: str) -> None:
+        """A request has come for a deployment, which keeps its functions warm by itself."""
+        warming = self._warming.get(full_key(key))
+        if warming is not None:
+            warming.used()
+
+    def stop(self, key: str) -> None:
+        """End the triggers of a deployment that is about to be deleted, its folder with it."""
+        with self._lock:
+            ended = self._taken(full_key(key), None)
+        _stop_all(ended)
+
+    def close(self) -> None:
+        """End all of them. They stay in their files, for the next start."""
+        with self._lock:
+            ended: list[Watcher | KeepWarm] = [*self._watchers.values(), *self._warming.values()]
+            self._watchers.clear()
+            self._warming.clear()
+        _stop_all(ended)
+
+    def _activate(self, trigger: Trigger | Warming) -> None:
+        self._begin(trigger, self._made(trigger))
+
+    def _made(self, trigger: Trigger | Warming) -> Watcher | KeepWarm:
+        if isinstance(trigger, Warming):
+            return keep_warm(trigger, self._target)
+        others = [other for other in self._all() if isinstance(other, Trigger)]
+        folder = self._path(trigger.deployment, trigger.id).with_suffix("")
+        return Watcher(trigger, self._find(trigger.deployment), folder, find=self._find, others=others)
+
+    def _begin(self, trigger: Trigger | Warming, active: Watcher | KeepWarm) -> None:
+        if isinstance(active, Watcher):
+            self._watchers[trigger.deployment, trigger.id] = active
+        else:
+            self._warming[trigger.deployment] = active
+        active.start()
+
+    def _all(self) -> Iterator[Trigger | Warming]:
+        for watcher in self._watchers.values():
+            yield watcher.trigger
+        for warming in self._warming.values():
+            yield warming.warming
+
+    def _taken(self, key: str, name: str | None) -> list[Watcher | KeepWarm]:
+        """What is active for a deployment, or only its trigger of this id, taken out of what is."""
+        watchers = [place for place in self._watchers if place[0] == key and name in (None, place[1])]
+        ended: list[Watcher | KeepWarm] = [self._watchers.pop(place) for place in watchers]
+        warming = self._warming.get(key)
+        if warming is not None and name in (None, warming.warming.id):
+            ended.append(self._warming.pop(key))
+        for place in [place for place in self._failures if place[0] == key and name in (None, place[1])]:
+            del self._failures[place]
+        return ended
+
+    def _find(self, key: str) -> Deployed:
+        return on_target(self._target, key, used=self.used)
+
+    def _view(self, trigger: Trigger | Warming) -> dict[str, Any]:
+        shown = {**to_json(trigger), "active": True}
+        del shown["schema"]
+        if isinstance(trigger, Trigger):
+            watched = self._watchers[trigger.deployment, trigger.id].status()
+            return {
+                **shown,
+                "done": watched.done,
+                "given_up": watched.given_up,
+                "waiting": watched.waiting,
+                "last_error": watched.last_error,
+            }
+        warming = self._warming[trigger.deployment]
+        return {**shown, "pings": warming.pings, "last_error": warming.last_error}
+
+    def _path(self, key: str, name: str) -> Path:
+        return self._folder / key_of(*name_and_stage(key)) / _FOLDER / f"{name}.json"
+
+    def _remove(self, key: str, name: str) -> None:
+        path = self._path(key, name)
+        path.unlink(missing_ok=True)
+        remove_tree(path.with_suffix(""))
+
+
+def _stop_all(active: list[Watcher | KeepWarm]) -> None:
+    """All at once: each waits for what is under way."""
+    if active:
+        with ThreadPoolExecutor(len(active), thread_name_prefix="lamella-stop") as pool:
+            list(pool.map(lambda one: one.stop(), active))
+
+
+def _read(path: Path, key: str) -> Trigger | Warming:
+    try:
+        found = from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`{path}` is damaged: {error}", hint="remove the trigger, and add it again") from error
+    if (found.deployment, found.id) != (key, path.stem):
+        raise UsageError(f"`{path}` is that of another trigger", hint="remove the trigger, and add it again")
+    return found
+
+
+def _write(path: Path, trigger: Trigger | Warming) -> None:
+    """Whole or not at all, and on the disk before anything is done for it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(to_json(trigger), file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,195 @@
+"""Requests and answers of the Open Inference Protocol v2, as JSON and with binary tensors, without a transport.
+
+https://github.com/kserve/open-inference-protocol and Triton's binary tensor data extension.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lamella.errors import InputError
+from lamella.targets.base import Deployment
+from lamella.tensors import Array, TensorSpec, datatype_of
+from lamella.wire import decode_parts, encode
+from lamella.workflow.request import Answer
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """What a client asks.
+
+    Attributes:
+        request_id: Its name for the request; None where it gave none.
+        inputs: The arrays that it gave; views of the body where they came as bytes.
+        outputs: Names of the outputs that it wants; empty: all.
+        binary: Of these outputs, which it wants as bytes; None: all of them, or none, as `all_binary` says.
+        all_binary: Whether it wants every output as bytes.
+        slice: The one slice to run; None: all.
+        wants_timeline: Whether it wants to know what each slice did.
+    """
+
+    request_id: str | None
+    inputs: Mapping[str, Array]
+    outputs: tuple[str, ...]
+    binary: Mapping[str, bool]
+    all_binary: bool
+    slice: int | None
+    wants_timeline: bool
+
+
+@dataclass(frozen=True)
+class Response:
+    """A body, and the length of the header in front of binary tensors; None where there are none."""
+
+    body: bytes
+    header_length: int | None
+
+    @property
+    def content_type(self) -> str:
+        """Its media type."""
+        return "application/json" if self.header_length is None else "application/octet-stream"
+
+
+def read_request(body: bytes, header_length: str | None) -> InferRequest:
+    """Read the body of an infer request.
+
+    Args:
+        body: JSON, or JSON and the tensors' bytes behind it.
+        header_length: The value of `HEADER_LENGTH`, where the request has it.
+
+    Raises:
+        InputError: It does not follow the protocol.
+    """
+    end = _header_end(body, header_length)
+    view = memoryview(body)
+    inputs = decode_parts(view[:end], view[end:])
+    header = json.loads(body[:end])
+    parameters = _object(header.get("parameters"), "parameters")
+    wanted = header.get("outputs") or []
+    if not isinstance(wanted, list) or not all(isinstance(o, dict) and isinstance(o.get("name"), str) for o in wanted):
+        raise InputError("`outputs` is no list of objects with a `name`", hint="see the Open Inference Protocol")
+    binary = {
+        entry["name"]: _object(entry.get("parameters"), "parameters")["binary_data"] is True
+        for entry in wanted
+        if "binary_data" in _object(entry.get("parameters"), "parameters")
+    }
+    part = parameters.get("slice")
+    if part is not None and (not isinstance(part, int) or isinstance(part, bool)):
+        raise InputError("the parameter `slice` is no number", hint="give the index of a slice")
+    request_id = header.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise InputError("`id` is no text", hint="leave it out, or give a string")
+    return InferRequest(
+        request_id or None,
+        inputs,
+        tuple(entry["name"] for entry in wanted),
+        binary,
+        parameters.get("binary_data_output") is True,
+        part,
+        parameters.get("timeline") is True,
+    )
+
+
+def _header_end(body: bytes, header_length: str | None) -> int:
+    if header_length is None:
+        return len(body)
+    try:
+        end = int(header_length)
+    except ValueError:
+        end = -1
+    if not 0 <= end <= len(body):
+        raise InputError(
+            f"`{HEADER_LENGTH}: {header_length}` does not fit a body of {len(body)} bytes",
+            hint="give the bytes of the JSON in front of the tensors",
+        )
+    return end
+
+
+def _object(value: object, name: str) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InputError(f"`{name}` is no object", hint="see the Open Inference Protocol")
+    return value
+
+
+def write_response(request: InferRequest, answer: Answer, deployment: Deployment) -> Response:
+    """The body of an answer, in the form that was asked for.
+
+    Raises:
+        InputError: An output was asked for that there is not.
+    """
+    for name in request.outputs:
+        if name not in answer.outputs:
+            raise InputError(
+                f"the model has no output `{name}`", hint=f"the outputs are {', '.join(map(repr, answer.outputs))}"
+            )
+    entries: list[dict[str, object]] = []
+    buffers: list[bytes | memoryview] = []
+    for name in request.outputs or answer.outputs:
+        array = answer.outputs[name]
+        if request.binary.get(name, request.all_binary):
+            frame = encode({name: array}, kind="outputs")
+            entries += json.loads(frame.header)["outputs"]
+            buffers += frame.buffers
+        else:
+            entries.append(json_entry(name, array))
+    content: dict[str, object] = {
+        "model_name": deployment.name,
+        "model_version": str(deployment.live),
+        "id": answer.request_id,
+        "outputs": entries,
+    }
+    if request.wants_timeline:
+        timeline = [asdict(run) for run in answer.timeline]
+        content["parameters"] = {"timeline": timeline, "latency_ms": answer.latency_ms}
+    header = json.dumps(content, allow_nan=False).encode()
+    if not buffers:
+        return Response(header, None)
+    return Response(b"".join((header, *buffers)), len(header))
+
+
+def json_entry(name: str, array: Array) -> dict[str, object]:
+    """A tensor whose elements stand in the JSON; numbers that JSON lacks are the texts `NaN` and so on."""
+    kind = datatype_of(array)
+    plain = array if array.dtype.kind in "biufO" else array.astype(np.float32)  # a type that NumPy lacks
+    data = [_json_value(item) for item in plain.ravel().tolist()]
+    return {"name": name, "datatype": kind.name, "shape": list(array.shape), "data": data}
+
+
+def _json_value(item: object) -> object:
+    """What JSON can hold: numbers that it lacks as the texts `NaN`, `Infinity` and `-Infinity`."""
+    if isinstance(item, float) and not math.isfinite(item):
+        return "NaN" if math.isnan(item) else "Infinity" if item > 0 else "-Infinity"
+    return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
+
+
+def metadata(deployment: Deployment) -> dict[str, object]:
+    """What the protocol tells of a model."""
+    workflow = deployment.version.workflow
+    return {
+        "name": deployment.name,
+        "versions": [str(version.number) for version in deployment.versions],
+        "platform": "onnx_slices",
+        "inputs": _specs(workflow.inputs),
+        "outputs": _specs(workflow.outputs),
+    }
+
+
+def _specs(specs: Sequence[TensorSpec]) -> list[dict[str, object]]:
+    return [
+        {
+            "name": spec.name,
+            "datatype": spec.datatype,
+            "shape": [dim if isinstance(dim, int) else -1 for dim in spec.shape or ()],
+        }
+        for spec in specs
+    ]

@@ -1,0 +1,215 @@
+"""`lamella.deploy`: an endpoint that answers as long as this process lives."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from lamella.errors import LamellaError, UsageError
+from lamella.platforms import Platform, load_platform
+from lamella.runtime.function import Delivery
+from lamella.targets.base import (
+    DEFAULT_STAGE,
+    DEFAULT_TIMEOUT_S,
+    Cold,
+    DeployedFunction,
+    Deployment,
+    LogLine,
+    Wanted,
+)
+from lamella.targets.sources import slices_of
+from lamella.targets.state import check_name, remove_tree
+from lamella.tensors import Array, TensorSpec
+from lamella.workflow.manifest import read_manifest
+from lamella.workflow.parts import InDirectory
+from lamella.workflow.request import Answer
+
+if TYPE_CHECKING:
+    from lamella.graph.model import Model
+    from lamella.planner.plan import Plan
+    from lamella.targets.local.target import LocalTarget
+
+
+class Endpoint:
+    """A deployment that answers until it is closed, or its process ends. Thread-safe.
+
+    Attributes:
+        deployment: What is deployed.
+        url: Where its functions can be invoked with the AWS Lambda API, for instance by `boto3`.
+    """
+
+    def __init__(self, target: LocalTarget, deployment: Deployment, folder: Path) -> None:
+        self.deployment = deployment
+        self.url = target.url_of(deployment.name, stage=deployment.stage)
+        self._target = target
+        self._finalizer = weakref.finalize(self, _close, target, folder)
+
+    @property
+    def name(self) -> str:
+        """The deployment's name."""
+        return self.deployment.name
+
+    @property
+    def functions(self) -> tuple[DeployedFunction, ...]:
+        """One function a slice."""
+        return self.deployment.version.functions
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a request must give."""
+        return self.deployment.version.workflow.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gets."""
+        return self.deployment.version.workflow.outputs
+
+    def infer(self, inputs: Mapping[str, object]) -> dict[str, Array]:
+        """Send a request through all slices.
+
+        Args:
+            inputs: An array for each of `inputs`, by name.
+
+        Returns:
+            An array for each of `outputs`, by name.
+
+        Raises:
+            InputError: An input is missing, unknown, or of another datatype or shape.
+            RemoteError: A slice failed for good.
+        """
+        return self.infer_with_timeline(inputs).outputs
+
+    def infer_with_timeline(self, inputs: Mapping[str, object], *, request_id: str | None = None) -> Answer:
+        """As `infer`, with what each slice did and how long that took."""
+        return self._target.infer(self.name, inputs, stage=self.deployment.stage, request_id=request_id)
+
+    def infer_slice(self, index: int, inputs: Mapping[str, object]) -> Answer:
+        """Run one slice alone, on the values that it takes."""
+        return self._target.infer(self.name, inputs, stage=self.deployment.stage, slice=index)
+
+    def logs(self, *, slice: int | None = None) -> Iterator[LogLine]:
+        """What the functions, or one of them, have logged so far."""
+        return self._target.logs(self.name, stage=self.deployment.stage, slice=slice)
+
+    def close(self) -> None:
+        """End the deployment: no process and no file of it is left."""
+        self._finalizer()
+
+    def __enter__(self) -> Endpoint:
+        """The endpoint itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+
+def _close(target: LocalTarget, folder: Path) -> None:
+    try:
+        for deployment in target.status():
+            with suppress(LamellaError):  # a store that cannot be reached any more
+                target.delete(deployment.name, stage=deployment.stage)
+        target.close()
+    finally:
+        remove_tree(folder)
+
+
+def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
+    source: str | Path | InDirectory | Plan | Model,
+    *,
+    target: Literal["local"] = "local",
+    name: str | None = None,
+    stage: str = DEFAULT_STAGE,
+    platform: str | Platform = "aws-lambda",
+    slices: int | Literal["max"] | None = None,
+    memory_mb: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    delivery: Delivery = "package",
+    store: str | None = None,
+    mount: str | Path | None = None,
+    cold: Cold | None = None,
+    environment: Mapping[str, str] | None = None,
+    verify: bool = True,
+    keep_alive_s: float = 600.0,
+) -> Endpoint:
+    """Deploy slices, each in a function of its own, and get an endpoint that runs them.
+
+    The target `local` is a serverless platform inside this process: every instance of a function is a process with the
+    platform's limits on it, started from the package that goes to the cloud. Nothing outlives the endpoint. For a
+    deployment that does, use `lamella deploy` on the command line.
+
+    Args:
+        source: A slices directory, what `lamella.slice` returned, or a plan or model (or its file), which is sliced
+            first, as is best for the platform.
+        target: Where to deploy.
+        name: The deployment's name; by default from the model's file.
+        stage: The named deployment, such as `dev` or `prod`.
+        platform: Whose limits hold: a name from `lamella platforms`, a `.toml` file, or a `Platform`.
+        slices: How many slices, for a model; by default what is best.
+        memory_mb: Memory of every function; by default as the slices were planned.
+        timeout_s: The longest that one slice may take.
+        delivery: How the model reaches the functions: in the `package`, fetched from an `object-store`, or on a
+            `mount`.
+        store: Where values go that are too large for a request: `file:///folder` or `s3://bucket/prefix`; a folder of
+            the deployment's own by default.
+        mount: The shared folder of the delivery `mount`.
+        cold: `"parallel"` starts every function with the first request, instead of each when its turn comes.
+        environment: Variables of every function.
+        verify: Compare new slices with the whole model.
+        keep_alive_s: Seconds after which the platform stops an instance that is not used.
+
+    Raises:
+        UsageError: An argument makes no sense.
+        MissingDependencyError: The extra of the target is not installed.
+        LamellaError: The source cannot be read, planned, sliced or packaged, or does not fit the platform.
+
+    Example:
+        ```python
+        with lamella.deploy("bert.onnx", slices=2) as endpoint:
+            outputs = endpoint.infer({"input_ids": ids, "attention_mask": mask})
+        ```
+    """
+    if target != "local":
+        raise UsageError(f"there is no target `{target}`", hint="there is `local`")
+    from lamella.targets.local.target import LocalTarget
+
+    chosen = platform if isinstance(platform, Platform) else load_platform(platform)
+    folder = Path(tempfile.mkdtemp(prefix="lamella-"))
+    local = LocalTarget(folder, keeps=False, keep_alive_s=keep_alive_s)
+    try:
+        sliced = slices_of(source, folder / "slices", platform=chosen, slices=slices, cold=cold, verify=verify)
+        wanted = Wanted(
+            name=check_name(name or name_of(sliced), "name"),
+            stage=check_name(stage, "stage"),
+            sliced=sliced,
+            platform=chosen,
+            memory_mb=memory_mb,
+            timeout_s=timeout_s,
+            delivery=delivery,
+            store=store,
+            mount=None if mount is None else Path(mount).absolute(),
+            cold=cold,
+            environment=dict(environment or {}),
+        )
+        return Endpoint(local, local.apply(wanted), folder)
+    except BaseException:
+        _close(local, folder)
+        raise
+
+
+def name_of(sliced: Path) -> str:
+    """A deployment's name from the model's file: `BERT base.onnx` becomes `bert-base`.
+
+    Raises:
+        SlicesError: The directory is no slices directory.
+    """
+    stem = Path(read_manifest(sliced).model).stem.lower()
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:32].strip("-") or "model"

@@ -1,0 +1,59 @@
+"""Invoking a slice again where that may help. Slices keep no state, so running one twice changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import uniform
+from threading import Event
+from time import monotonic
+
+from lamella.workflow.invoking import Answered
+
+Attempt = Callable[[int], Answered]
+"""Makes one invocation; gets the attempt's number, from 1 on."""
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a slice is tried.
+
+    Attributes:
+        attempts: Invocations at most that may end because the instance was killed or the time was up.
+        throttled_s: Seconds for which a slice is tried again while the platform has no instance to spare.
+        first_pause_s: Seconds before the second attempt, at most; the next pauses are up to twice as long each.
+        longest_pause_s: The longest pause in seconds.
+    """
+
+    attempts: int = 3
+    throttled_s: float = 60.0
+    first_pause_s: float = 0.05
+    longest_pause_s: float = 2.0
+
+    def pause_s(self, attempt: int) -> float:
+        """Seconds to wait after this attempt: random, so that many requests do not come back at the same moment."""
+        longest = min(self.longest_pause_s, self.first_pause_s * 2.0 ** min(attempt - 1, 16))
+        return uniform(longest / 2, longest)
+
+
+def with_retries(attempt: Attempt, retries: Retries, stop: Event) -> tuple[Answered, int]:
+    """Invoke until there is an answer, an error that is final, or `stop` is set.
+
+    Returns:
+        The last answer, and how many attempts there were.
+    """
+    number, failures, started = 0, 0, monotonic()
+    while True:
+        number += 1
+        answered = attempt(number)
+        if answered.error_type is None or not answered.retriable:
+            return answered, number
+        if answered.throttled:
+            if monotonic() - started >= retries.throttled_s:
+                return answered, number
+        else:
+            failures += 1
+            if failures >= retries.attempts:
+                return answered, number
+        if stop.wait(retries.pause_s(number)):
+            return answered, number

@@ -1,0 +1,273 @@
+"""What every target does, wherever it deploys to."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests import models
+
+import lamella
+from lamella.errors import InputError, LamellaError, UsageError
+from lamella.platforms import load_platform
+from lamella.stores.opening import open_store
+from lamella.targets.base import Deployment, NotDeployedError, Target, Wanted
+from lamella.targets.local.target import LocalTarget
+
+Open = Callable[[Path], LocalTarget]
+TARGETS: dict[str, Open] = {"local": LocalTarget}
+X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
+
+
+@dataclass
+class Place:
+    """A target, and a way to close it and open it again on the same state."""
+
+    folder: Path
+    open: Open
+    target: Target
+
+    def reopen(self) -> None:
+        self.target.close()  # type: ignore[attr-defined]  # of the object, not of the deployments
+        self.target = self.open(self.folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LAMELLA_HOME", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(params=TARGETS)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    make = TARGETS[request.param]
+    made = Place(tmp_path / "home", make, make(tmp_path / "home"))
+    yield made
+    made.target.close()  # type: ignore[attr-defined]
+
+
+def sliced(model: Path, slices: int = 2) -> Path:
+    return lamella.slice(model, model.with_suffix(".slices"), slices=slices).directory
+
+
+def wanted(directory: Path, **options: Any) -> Wanted:
+    given: dict[str, Any] = {"name": "model", "stage": "dev", "memory_mb": 1769, **options}
+    return Wanted(sliced=directory, platform=load_platform("aws-lambda"), **given)
+
+
+def expected(directory: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    with lamella.Pipeline(directory) as pipeline:
+        return pipeline.infer(inputs)
+
+
+def assert_answers(target: Target, directory: Path, **inputs: np.ndarray) -> None:
+    found = target.infer("model", inputs).outputs
+    for name, array in expected(directory, **inputs).items():
+        assert found[name].dtype == array.dtype
+        if array.dtype == object:
+            assert found[name].tolist() == array.tolist()
+        else:
+            np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+
+
+def stored(deployment: Deployment) -> list[str]:
+    return [entry.key for entry in open_store(deployment.version.store).list("requests/")]
+
+
+@pytest.mark.parametrize(
+    ("build", "inputs"),
+    [
+        (models.mlp, {"x": X}),
+        (models.conditional, {"x": X[:, :16].copy()}),
+        (models.residual_conv, {"image": np.ones((1, 4, 8, 8), np.float32)}),
+        (models.strings, {"words": np.array(["cat", "größe"], object)}),
+        (models.lookup, {"ids": np.array([[1, 2, 49]]), "mask": np.ones((1, 3), np.float32)}),
+    ],
+)
+def test_a_deployment_answers_as_the_pipeline_does(
+    place: Place, build: Callable[[Path], Path], inputs: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    directory = sliced(build(tmp_path / "model.onnx"))
+    deployment = place.target.apply(wanted(directory))
+    assert [function.slice for function in deployment.version.functions] == [0, 1]
+    assert_answers(place.target, directory, **inputs)
+
+
+def test_the_timeline_tells_cold_from_warm(place: Place, tmp_path: Path) -> None:
+    place.target.apply(wanted(sliced(models.mlp(tmp_path / "model.onnx"))))
+    cold, warm = (place.target.infer("model", {"x": X}).timeline for _ in range(2))
+    assert [(run.slice, run.cold_start) for run in cold] == [(0, True), (1, True)]
+    assert [(run.slice, run.cold_start) for run in warm] == [(0, False), (1, False)]
+    for run in cold:
+        assert (run.init_ms or 0) > (run.load_ms or 0) > 0
+        assert (run.billed_ms or 0) > 0
+        assert 20 < (run.max_memory_mb or 0) <= 1769
+    assert all(run.init_ms is None and run.load_ms is None for run in warm)
+    assert warm[0].end_ms <= warm[1].begin_ms
+
+
+def test_large_values_pass_by_reference_and_are_gone_afterwards(place: Place, tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), 3)
+    deployment = place.target.apply(wanted(directory))
+    rows = np.random.default_rng(0).standard_normal((60_000, 32), np.float32)  # 7.7 MB, above what an event may hold
+    assert_answers(place.target, directory, x=rows)
+    assert stored(deployment) == []
+
+
+def test_requests_at_the_same_time_get_their_own_answers(place: Place, tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"))
+    place.target.apply(wanted(directory))
+    given = [np.full((rows % 3 + 1, 32), rows / 10, np.float32) for rows in range(24)]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda x: place.target.infer("model", {"x": x}).outputs["y"], given))
+    for x, y in zip(given, found, strict=True):
+        np.testing.assert_allclose(y, expected(directory, x=x)["y"], rtol=1e-5, atol=1e-6)
+
+
+def test_one_slice_alone(place: Place, tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"))
+    place.target.apply(wanted(directory))
+    first = place.target.infer("model", {"x": X}, slice=0)
+    assert [run.slice for run in first.timeline] == [0]
+    second = place.target.infer("model", first.outputs, slice=1)
+    np.testing.assert_allclose(second.outputs["y"], expected(directory, x=X)["y"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(UsageError, match="slice 2"):
+        place.target.infer("model", {}, slice=2)
+
+
+@pytest.mark.parametrize("inputs", [{}, {"x": X, "z": X}, {"x": X.astype(np.float64)}, {"x": X[0]}])
+def test_wrong_inputs_are_refused(place: Place, inputs: dict[str, np.ndarray], tmp_path: Path) -> None:
+    place.target.apply(wanted(sliced(models.mlp(tmp_path / "model.onnx"))))
+    with pytest.raises(InputError) as caught:
+        place.target.infer("model", inputs)
+    assert caught.value.hint
+
+
+def test_what_is_not_deployed_is_unknown_to_every_verb(place: Place) -> None:
+    assert list(place.target.status()) == []
+    for call in (
+        lambda: place.target.infer("model", {"x": X}),
+        lambda: list(place.target.logs("model")),
+        lambda: place.target.rollback("model"),
+        lambda: place.target.delete("model"),
+    ):
+        with pytest.raises(NotDeployedError, match="model@dev") as caught:
+            call()
+        assert caught.value.hint
+
+
+def test_a_difference_is_what_applying_does(place: Place, tmp_path: Path) -> None:
+    first = wanted(sliced(models.mlp(tmp_path / "model.onnx"), 3))
+
+    def actions(of: Wanted) -> list[str]:
+        return [change.action for change in place.target.diff(of)]
+
+    assert actions(first) == ["create"] * 3
+    assert list(place.target.status()) == []
+    place.target.apply(first)
+    assert actions(first) == ["keep"] * 3
+    larger = wanted(first.sliced, memory_mb=2048)
+    assert actions(larger) == ["update"] * 3
+    assert "2048 MB" in place.target.diff(larger)[0].reason
+    other = wanted(sliced(models.mlp(tmp_path / "other.onnx", layers=2)))
+    assert actions(other) == ["update", "update", "delete"]
+
+
+def test_a_rollback_lets_the_earlier_version_answer(place: Place, tmp_path: Path) -> None:
+    old, new = sliced(models.mlp(tmp_path / "old.onnx")), sliced(models.mlp(tmp_path / "new.onnx", layers=6), 3)
+    with pytest.raises(NotDeployedError):
+        place.target.rollback("model")
+    place.target.apply(wanted(old))
+    with pytest.raises(UsageError, match="no version before 1"):
+        place.target.rollback("model")
+    assert place.target.apply(wanted(new)).live == 2
+    assert_answers(place.target, new, x=X)
+    found = place.target.infer("model", {"x": X}, version=1).outputs["y"]
+    np.testing.assert_allclose(found, expected(old, x=X)["y"], rtol=1e-5, atol=1e-6)
+    with pytest.raises(NotDeployedError, match="no version 7"):
+        place.target.infer("model", {"x": X}, version=7)
+    assert place.target.rollback("model").live == 1
+    assert_answers(place.target, old, x=X)
+    assert place.target.apply(wanted(new)).live == 3
+    assert_answers(place.target, new, x=X)
+
+
+def test_stages_are_apart(place: Place, tmp_path: Path) -> None:
+    old, new = sliced(models.mlp(tmp_path / "old.onnx")), sliced(models.mlp(tmp_path / "new.onnx", layers=6))
+    place.target.apply(wanted(old))
+    place.target.apply(wanted(new, stage="prod"))
+    assert [deployment.key for deployment in place.target.status()] == ["model@dev", "model@prod"]
+    found = place.target.infer("model", {"x": X}, stage="prod").outputs["y"]
+    np.testing.assert_allclose(found, expected(new, x=X)["y"], rtol=1e-5, atol=1e-6)
+    place.target.delete("model", stage="prod")
+    assert_answers(place.target, old, x=X)
+
+
+def test_deployments_outlive_the_object(place: Place, tmp_path: Path) -> None:
+    old, new = sliced(models.mlp(tmp_path / "old.onnx")), sliced(models.mlp(tmp_path / "new.onnx", layers=6))
+    place.target.apply(wanted(old))
+    place.target.apply(wanted(new))
+    before = list(place.target.status())
+    place.reopen()
+    assert list(place.target.status()) == before
+    assert_answers(place.target, new, x=X)
+    place.target.rollback("model")
+    place.reopen()
+    assert_answers(place.target, old, x=X)
+
+
+def test_logs_tell_of_every_request(place: Place, tmp_path: Path) -> None:
+    place.target.apply(wanted(sliced(models.mlp(tmp_path / "model.onnx"))))
+    for _ in range(2):
+        place.target.infer("model", {"x": X})
+    reports = [line for line in place.target.logs("model") if line.text.startswith("REPORT RequestId: ")]
+    assert [line.slice for line in reports] == [0, 0, 1, 1]
+    assert {line.slice for line in place.target.logs("model", slice=1)} == {1}
+    with pytest.raises(UsageError):
+        place.target.logs("model", slice=7)
+
+
+def test_deleting_leaves_nothing(place: Place, tmp_path: Path) -> None:
+    place.target.apply(wanted(sliced(models.mlp(tmp_path / "model.onnx"))))
+    place.target.infer("model", {"x": X})
+    place.target.delete("model")
+    assert list(place.target.status()) == []
+    with pytest.raises(NotDeployedError):
+        place.target.infer("model", {"x": X})
+    assert [path for path in place.folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("delivery", ["object-store", "mount"])
+def test_a_model_that_is_not_in_the_package_answers_alike(place: Place, delivery: str, tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx", width=64, layers=3))
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    mount = shared if delivery == "mount" else None
+    place.target.apply(wanted(directory, delivery=delivery, mount=mount))
+    assert_answers(place.target, directory, x=np.ones((1, 64), np.float32))
+    place.reopen()
+    assert_answers(place.target, directory, x=np.ones((1, 64), np.float32))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"memory_mb": 20_000}, {"timeout_s": 10_000}, {"timeout_s": 0}, {"environment": {"LAMBDA_TASK_ROOT": "x"}}],
+)
+def test_what_the_platform_does_not_offer_is_refused_and_leaves_nothing(
+    place: Place, options: dict[str, Any], tmp_path: Path
+) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"))
+    with pytest.raises(LamellaError) as caught:
+        place.target.apply(wanted(directory, **options))
+    assert caught.value.hint
+    assert list(place.target.status()) == []
+    assert [path for path in place.folder.rglob("*") if path.is_file()] == []
+    place.target.apply(wanted(directory))
+    with pytest.raises(LamellaError):
+        place.target.apply(wanted(directory, **options))
+    assert_answers(place.target, directory, x=X)

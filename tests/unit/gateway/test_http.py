@@ -1,0 +1,98 @@
+"""The door of the service: tokens, bounded bodies, and errors as JSON, over a real socket."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from lamella.gateway.events.triggers import Triggers
+from lamella.gateway.host import Host
+from lamella.gateway.http import Door
+from lamella.gateway.jobs import Jobs
+from lamella.targets.local.target import LocalTarget
+
+TOKEN = "the-token"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """A door without deployments, which takes bodies of 1,000 bytes."""
+    from aiohttp import web
+
+    target = LocalTarget(tmp_path)
+    host = Host(target, Triggers(tmp_path / "deployments", target), tmp_path / "token")
+    jobs = Jobs(tmp_path / "jobs", host.run)
+    loop = asyncio.new_event_loop()
+    door = Door(host, jobs, token=TOKEN, token_hint="ask around", most_body_bytes=1000)
+    opened: list[web.AppRunner] = []
+
+    async def start() -> int:
+        runner = web.AppRunner(door.application(), access_log=None)
+        opened.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return int(runner.addresses[0][1])
+
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    port = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
+    yield f"http://127.0.0.1:{port}"
+    asyncio.run_coroutine_threadsafe(opened[0].cleanup(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    door.close()
+    jobs.close()
+    target.close()
+
+
+def ask(url: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, object]]:
+    try:
+        with urlopen(Request(url, body, headers), timeout=10) as response:
+            return response.status, json.loads(response.read())
+    except HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic the-token", "the-token", "Bearer the-tokens"],
+)
+def test_strangers_are_refused(url: str, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    for path in ("/v2", "/v2/models/m", "/lamella/deployments", "/nowhere"):
+        status, content = ask(url + path, **headers)
+        assert (status, content["error"]) == (401, "a token is needed")
+        assert "ask around" in str(content["hint"])
+
+
+def test_health_is_open_to_all(url: str) -> None:
+    assert ask(f"{url}/v2/health/live") == (200, {"live": True})
+    assert ask(f"{url}/v2/health/ready") == (200, {"ready": True})
+
+
+def test_errors_are_json_with_a_hint(url: str) -> None:
+    bearer = {"Authorization": f"bearer {TOKEN}"}
+    assert ask(f"{url}/v2", **bearer)[1]["name"] == "lamella"
+    for path, body, wanted in [
+        ("/v2/models/m", None, 404),
+        ("/v2/models/m/infer", None, 405),
+        ("/v2/models/m/infer", b'{"inputs": []}', 404),
+        ("/v2/models/m/infer", b"x" * 1001, 413),
+        ("/v2/requests/none", None, 404),
+        ("/nowhere", None, 404),
+        ("/lamella/deployments", b"{}", 400),
+        ("/lamella/deployments", b"no json", 400),
+        ("/lamella/deployments/m/logs?slice=x", None, 400),
+        ("/lamella/deployments/m/triggers", None, 404),
+        ("/lamella/deployments/m/triggers", b"no json", 400),
+    ]:
+        status, content = ask(url + path, body, **bearer)
+        assert (path, status) == (path, wanted)
+        assert content["error"]
+        assert content["hint"]
