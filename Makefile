@@ -31,6 +31,9 @@ docs: $(VENV)/dev.stamp
 bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/slicing.py
 	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/estimates.py
+	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/platform_local.py
 
 clean:
 	rm -rf $(VENV) .venv-peers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,7 +1,7 @@
 """More memory brings more of the processors, and so a faster classifier: what a function gets, and what that does.
 
-Shares are measured as processor time, so that a busy machine makes little of a difference; times are compared between
-sizes that are far apart.
+Shares are measured as processor time. While it is measured, a function goes before whatever else this machine does, so
+that nothing but its quota holds it back; times are compared between sizes that are far apart.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ SECONDS, ROUNDS = 1.2, 3
 COPIES = 10
 """Images that one request is worth, so that its way to the function and back takes next to nothing beside it."""
 IMAGE = np.random.default_rng(0).standard_normal((1, 3, 96, 96), np.float32)
+ROOT = Path("/sys/fs/cgroup")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -46,11 +47,13 @@ class Measured:
     """A function under requests that follow each other at once.
 
     Attributes:
+        quota: Processors that the kernel lets it have.
         share: Processor time that it has used in a second.
         infer_ms: The median of what its inferences have taken.
         processor_ms: Processor time for a request.
     """
 
+    quota: float
     share: float
     infer_ms: float
     processor_ms: float
@@ -85,15 +88,50 @@ def classifier(path: Path) -> Path:
     return models.save(path, helper.make_graph(nodes, "classifier", inputs, outputs, weights))
 
 
-def processor_s(function: str) -> float:
-    """Processor time that the function's processes have used, to a hundredth of a second."""
-    mark, ticks = f"AWS_LAMBDA_FUNCTION_NAME={function}".encode(), 0
+def processes(function: str) -> list[Path]:
+    """The folders in /proc of the function's processes."""
+    mark, found = f"AWS_LAMBDA_FUNCTION_NAME={function}".encode(), []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):
             if mark in path.read_bytes().split(b"\0"):
-                fields = path.with_name("stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
+                found.append(path.parent)
+    return found
+
+
+def processor_s(function: str) -> float:
+    """Processor time that the function's processes have used, to a hundredth of a second."""
+    ticks = 0
+    for process in processes(function):
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
     return ticks / TICKS_PER_S
+
+
+def cgroup_files(function: str, name: str) -> set[Path]:
+    """Files of that name in the cgroups of the function."""
+    found = set()
+    for process in processes(function):
+        for line in (process / "cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            roots = ("cpu",) if "cpu" in controllers.split(",") else () if controllers else ("", "unified")
+            found |= {ROOT / root / path.lstrip("/") / name for root in roots if "lamella-" in path}
+    return {path for path in found if path.exists()}
+
+
+def go_first(function: str) -> None:
+    """Let a function have a processor before others whenever it may have one."""
+    for name, most in (("cpu.shares", "262144"), ("cpu.weight", "10000")):
+        for file in cgroup_files(function, name):
+            file.write_text(most)
+
+
+def quota(function: str) -> float:
+    """Processors that the kernel lets it have."""
+    for file in cgroup_files(function, "cpu.max"):
+        most, period = file.read_text().split()
+        return int(most) / int(period)
+    (most_us,) = cgroup_files(function, "cpu.cfs_quota_us")
+    return int(most_us.read_text()) / int(most_us.with_name("cpu.cfs_period_us").read_text())
 
 
 def measure(platform: LocalPlatform, function: str) -> Measured:
@@ -110,10 +148,11 @@ def measure(platform: LocalPlatform, function: str) -> Measured:
         return took
 
     send(0.3)  # a start has saved up nothing, and has used up nothing, after that
+    go_first(function)
     before = processor_s(function)
     took = send(SECONDS)
     used = processor_s(function) - before
-    return Measured(used / took, median(infer_ms), 1000 * used / len(infer_ms))
+    return Measured(quota(function), used / took, median(infer_ms), 1000 * used / len(infer_ms))
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +182,14 @@ def say(line: str) -> None:
 
 def test_no_function_gets_more_of_the_processors_than_its_memory_brings(sweep: dict[int, Measured]) -> None:
     for size, one in sweep.items():
-        assert one.share <= 1.15 * size / MB_PER_VCPU, size
+        assert one.quota == pytest.approx(size / MB_PER_VCPU, rel=0.01)
+        assert one.share <= 1.15 * one.quota, size
 
 
-def test_a_function_that_works_gets_most_of_its_share(sweep: dict[int, Measured]) -> None:
+def test_a_function_gets_most_of_its_share_while_it_infers(sweep: dict[int, Measured]) -> None:
     there = len(os.sched_getaffinity(0))
     for size, one in sweep.items():
-        assert one.share >= 0.35 * min(size / MB_PER_VCPU, there), size
-    assert sweep[1536].share > 1.3 * sweep[768].share
+        assert one.processor_ms / one.infer_ms >= 0.6 * min(one.quota, there), size
 
 
 def test_the_same_work_takes_the_same_processor_time(sweep: dict[int, Measured]) -> None:
@@ -159,4 +198,4 @@ def test_the_same_work_takes_the_same_processor_time(sweep: dict[int, Measured])
 
 def test_latency_falls_as_the_share_grows(sweep: dict[int, Measured]) -> None:
     assert sweep[768].infer_ms > 1.3 * sweep[1536].infer_ms
-    assert sweep[768].infer_ms > 1.2 * sweep[3008].infer_ms  # two threads lose much where others want the processors
+    assert sweep[768].infer_ms > 1.5 * sweep[3008].infer_ms
