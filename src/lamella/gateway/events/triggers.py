@@ -63,9 +63,9 @@ class Triggers:
             MissingDependencyError: A place needs a library that is not installed.
         """
         trigger = replace(trigger, deployment=full_key(trigger.deployment))
-        self._check(trigger)
         path = self._path(trigger.deployment, trigger.id)
         with self._lock:
+            self._check(trigger)
             if path.exists():
                 raise UsageError(f"there is a trigger `{trigger.id}` already", hint="remove it, or choose another id")
             active = self._made(trigger)
