@@ -51,12 +51,12 @@ $(VENV)/demo.stamp: $(INPUTS) | $(BIN)/python
 	@touch $@
 
 # torch first and alone: the suites export models with it, and what comes after must find the build that is there. Of
-# aws-sam-cli only the Runtime Interface Emulator is used, which is a file in it.
+# aws-sam-cli only the Runtime Interface Emulator is used, a file in it: it is put aside, since its needs contradict ours.
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@echo "Installing what the suites need"
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[test]'
-	@$(PIP) --no-deps aws-sam-cli==1.170.0
+	@$(PIP) --no-deps --upgrade --target $(VENV)/emulator aws-sam-cli==1.170.0
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/test.stamp

@@ -12,9 +12,9 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -253,12 +253,11 @@ def test_awslambdaric_reports_a_start_that_fails(platform: LocalPlatform, tmp_pa
 
 def emulator() -> Path:
     """AWS's Runtime Interface Emulator, from the wheel of its command line for serverless applications."""
-    try:
-        found = distribution("aws-sam-cli")
-    except PackageNotFoundError:
-        pytest.skip("aws-sam-cli is not installed (pip install --no-deps aws-sam-cli)")
     architecture = "arm64" if machine.machine() in ("arm64", "aarch64") else "x86_64"
-    return Path(str(found.locate_file(f"samcli/local/rapid/aws-lambda-rie-{architecture}")))
+    file = Path(sys.prefix) / "emulator" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
+    if not file.exists():
+        pytest.skip("the Runtime Interface Emulator is not there (pip install --no-deps --target emulator aws-sam-cli)")
+    return file
 
 
 def free_port() -> int:
@@ -308,3 +307,10 @@ def test_the_runtime_interface_emulator_gives_the_same_answers(
         connection.close()
         for name in pair:
             assert outcome(platform.invoke(name, event).payload) == outcome(theirs)
+
+
+def test_configuration_shows_no_variables(platform: LocalPlatform, tmp_path: Path) -> None:
+    name = create(platform, tmp_path, SOURCE, environment={"AWS_SECRET_ACCESS_KEY": "private"})
+    for path in ("", f"/{name}", f"/{name}/configuration"):
+        with urllib.request.urlopen(f"{platform.url}/2015-03-31/functions{path}") as answer:
+            assert b"private" not in answer.read()

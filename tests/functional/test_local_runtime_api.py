@@ -91,6 +91,18 @@ def test_what_is_out_of_turn_is_refused() -> None:
     assert run(work) == ["ready", Answer(b"once")]
 
 
+@pytest.mark.parametrize("headers", [{"Origin": "https://example.com"}, {"Host": "example.com"}])
+def test_web_pages_get_no_events_and_give_no_answers(headers: dict[str, str]) -> None:
+    async def work(api: RuntimeApi, ask: Ask) -> None:
+        api.hand(event("one"))
+        assert (await ask("GET", "invocation/next", headers=headers))[0] == 403
+        assert (await ask("GET", "invocation/next"))[0] == 200
+        assert (await ask("POST", "invocation/one/response", data=b"forged", headers=headers))[0] == 403
+        assert (await ask("POST", "invocation/one/response", data=b"right"))[0] == 202
+
+    assert run(work) == ["ready", Answer(b"right")]
+
+
 def test_an_answer_that_is_too_large_is_counted_and_not_kept() -> None:
     async def work(api: RuntimeApi, ask: Ask) -> None:
         for name, body in (("sized", b"x" * 1001), ("chunked", b"x" * 5000)):

@@ -149,7 +149,7 @@ class Speeds:
         session_ms_per_node: Creating an engine's session, on one virtual processor: for each node.
         session_ms_per_mb: Likewise: for each MB of weights.
         hop_ms: Milliseconds to invoke the next function, warm, without its payload.
-        handler_ms: Milliseconds in the function for a request beside its tensors and operators, on one virtual processor.
+        handler_ms: Milliseconds in a function for a request beside tensors and operators, on one virtual processor.
         inline_mb_s: MB a second at which tensors travel inside a request, encoding and decoding included.
         inline_bytes: A tensor up to this size travels inside the request, a larger one through the object store.
         floor_mb: Resident memory of a process with Python, NumPy and the engine, and no model.

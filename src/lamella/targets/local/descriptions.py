@@ -63,7 +63,6 @@ def _configuration(function: Function, version: Version, qualifier: str | None =
         "LastModified": version.modified.strftime("%Y-%m-%dT%H:%M:%S.000+0000"),
         "CodeSha256": folder,
         "Version": version.label,
-        "Environment": {"Variables": dict(spec.environment)},
         "EphemeralStorage": {"Size": spec.temporary_mb},
         "PackageType": "Zip",
         "Architectures": ["arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"],

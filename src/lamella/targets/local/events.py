@@ -14,6 +14,7 @@ MAX_AGE_S = 6 * 3600.0
 """A throttled event is tried for as long. https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html"""
 
 QUEUE_BYTES = 256 << 20
+_EVENT_BYTES = 4096  # what an event takes beside its payload
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 300.0
 
 
@@ -33,12 +34,13 @@ class EventQueue:
         """Take an event.
 
         Args:
-            size_bytes: Memory that it takes while it waits.
+            size_bytes: Of its payload.
             invoke: Runs it once.
 
         Raises:
             RefusedError: Too many wait.
         """
+        size_bytes += _EVENT_BYTES
         if self._bytes + size_bytes > QUEUE_BYTES:
             raise throttled("CallerRateLimitExceeded")
         self._bytes += size_bytes

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from lamella.targets.local.descriptions import answer_read
 from lamella.targets.local.invocation import Invocation, Kind, RefusedError, Request, invalid_parameter, too_large
 from lamella.targets.local.service import Service
-from lamella.targets.local.serving import read_body
+from lamella.targets.local.serving import is_from_page, read_body
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -23,7 +23,6 @@ _FUNCTIONS = "/2015-03-31/functions/"
 _KINDS = ("RequestResponse", "Event", "DryRun")
 _UNLIMITED_BYTES = 1 << 31
 _CONTEXT_BYTES = 3583
-_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
 
 
 class InvokeApi:
@@ -41,7 +40,8 @@ class InvokeApi:
         from aiohttp import web
 
         try:
-            _refuse_pages(request)
+            if is_from_page(request):
+                raise RefusedError("AccessDeniedException", 403, "web pages may not use this API")
             return await self._answer(request)
         except RefusedError as refused:
             headers = {"x-amzn-ErrorType": refused.error_type}
@@ -82,17 +82,6 @@ class InvokeApi:
             log_tail=request.headers.get("X-Amz-Log-Type", "None") == "Tail",
         )
         return web.Response(status=done.status, body=done.payload, headers=_headers(done))
-
-
-def _refuse_pages(request: web.BaseRequest) -> None:
-    """Refuse what a web page in a browser sends: it may not use what listens on its user's machine.
-
-    A page cannot leave `Origin` out of a request that does something, and one that had its own name lead here shows
-    that in `Host`.
-    """
-    host = request.host.rpartition(":")[0] or request.host
-    if "Origin" in request.headers or host not in _LOCAL_HOSTS:
-        raise RefusedError("AccessDeniedException", 403, "web pages may not use this API")
 
 
 def _kind(request: web.BaseRequest) -> Kind:

@@ -36,11 +36,16 @@ _SETTINGS = (
     "localtime",
     "mime.types",
     "nsswitch.conf",
-    "pki",
+    "pki/ca-trust",
+    "pki/tls/cert.pem",
+    "pki/tls/certs",
+    "pki/tls/openssl.cnf",
     "protocols",
     "resolv.conf",
     "services",
-    "ssl",
+    "ssl/cert.pem",  # what lies beside these is private
+    "ssl/certs",
+    "ssl/openssl.cnf",
 )
 _ELSEWHERE = ("/nix/store", "/gnu/store", "/sys/devices/system/cpu")
 _DEVICES = ("null", "zero", "full", "random", "urandom")

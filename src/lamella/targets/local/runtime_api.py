@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.targets.local.serving import read_body
+from lamella.targets.local.serving import is_from_page, read_body
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -88,7 +88,7 @@ class RuntimeApi:
         from aiohttp import web
 
         self._server = web.Server(
-            self._serve, access_log=None, keepalive_timeout=_KEEP_ALIVE_S, read_bufsize=_READ_BUFFER_BYTES
+            self._guarded, access_log=None, keepalive_timeout=_KEEP_ALIVE_S, read_bufsize=_READ_BUFFER_BYTES
         )
         self._listener = await asyncio.get_running_loop().create_server(self._server, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
@@ -112,6 +112,11 @@ class RuntimeApi:
             self._asked.set_result(event)
         else:
             self._to_hand = event
+
+    async def _guarded(self, request: web.BaseRequest) -> web.StreamResponse:
+        if is_from_page(request):
+            return _error(403, "AccessDenied", "web pages may not use this API")
+        return await self._serve(request)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path

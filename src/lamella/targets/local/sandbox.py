@@ -10,7 +10,9 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from lamella.targets.local.cgroup import Cgroup, Hierarchy, find_hierarchy
@@ -24,6 +26,8 @@ FILE_DESCRIPTORS = 1_024
 
 PATH = "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin"
 _PROBE_S = 10.0
+_PROBES = count(1)  # no cgroup of a function has a number that begins with 0
+_DETECTING = Lock()
 _SPARE_DATA_MB = 512
 
 
@@ -65,7 +69,6 @@ def enter(cgroup: Cgroup | None, *, data_mb: int | None = None) -> list[str]:
     return ["/bin/sh", "-c", f'{into}{limits}exec "$@"', "sh"]
 
 
-@cache
 def detect(wanted: Isolation | None = None, *, cgroups: bool = True) -> Means:
     """Find the best means, by trying each once: a few hundredths of a second, the first time.
 
@@ -73,6 +76,12 @@ def detect(wanted: Isolation | None = None, *, cgroups: bool = True) -> Means:
         wanted: Try this one only, and make do with none if it does not work.
         cgroups: Use cgroups where they can be made.
     """
+    with _DETECTING:  # two at once would disturb each other
+        return _detected(wanted, cgroups)
+
+
+@cache
+def _detected(wanted: Isolation | None, cgroups: bool) -> Means:
     reasons: list[str] = []
     hierarchy = _tried_hierarchy(reasons) if cgroups else {}
     if sys.platform != "linux":
@@ -113,7 +122,7 @@ def _tried_hierarchy(reasons: list[str]) -> Hierarchy:
             reasons.append("no cgroup may be made here")
         return {}
     try:
-        cgroup = Cgroup(hierarchy, f"{owner_prefix()}0")
+        cgroup = Cgroup(hierarchy, f"{owner_prefix()}0{next(_PROBES)}")
     except OSError as error:
         reasons.append(f"no cgroup can be made: {error}")
         return {}

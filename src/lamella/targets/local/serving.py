@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 
+_LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost"})
+
+
 def require_aiohttp() -> None:
     """Refuse to go on without aiohttp.
 
@@ -22,6 +25,16 @@ def require_aiohttp() -> None:
         raise MissingDependencyError(
             "the local platform needs `aiohttp`, which is not installed", hint="pip install 'lamella[local]'"
         ) from None
+
+
+def is_from_page(request: web.BaseRequest) -> bool:
+    """Whether a web page in a browser sends this: it may not use what listens on its user's machine.
+
+    A page cannot leave `Origin` out of a request that does something, and one that had its own name lead here shows
+    that in `Host`.
+    """
+    host = request.host.rpartition(":")[0] or request.host
+    return "Origin" in request.headers or host not in _LOCAL_HOSTS
 
 
 async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes | None:
