@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
 from lamella.errors import PlanError
 from lamella.planner.cost import ColdStart, CostModel, Load
-from lamella.planner.segments import Floats, Integers, Segments
+from lamella.planner.segments import Block, Floats, Integers, Segments
 from lamella.platforms.base import MB
 
 STEP_MB = 64
 """Memory sizes above the least that a slice needs are tried at multiples of this."""
+
+_ROWS = 2_000  # that are made at a time, if they are those of several ends
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.start)
 
-    @property
-    def places(self) -> slice | Integers:
-        """The starts, as a slice where they follow each other."""
-        first, behind = int(self.start[0]), int(self.start[-1]) + 1
-        return slice(first, behind) if behind - first == len(self) else self.start
-
-    def least_of(self, first: Integers) -> Rows:
-        """One row for each run of rows that begins at `first`, with the least of everything that they ask for."""
-        some = self.take(first)
-        return replace(some, load=Load(*(np.minimum.reduceat(array, first) for array in _arrays(self.load))))
-
     def take(self, index: Integers | npt.NDArray[np.bool_] | tuple[slice, None]) -> Rows:
         """Some of them; or, for `(slice, None)`, all as a column, which is priced at many sizes at a time."""
         return Rows(
@@ -59,7 +50,11 @@ class Rows:
 
 @dataclass(frozen=True)
 class Priced:
-    """Rows at memory sizes: when they can begin, how long they take then, what they cost, whether that may be."""
+    """Rows at memory sizes: when they can begin, how long they take then, what they cost.
+
+    Attributes:
+        possible: Whether they end in time.
+    """
 
     ready_ms: Floats
     ms: Floats
@@ -118,24 +113,15 @@ class Functions:
         taken = speeds.weights_factor * held_bytes + speeds.activations_factor * activations_bytes
         return speeds.floor_mb * MB + taken <= self.most_mb * MB
 
+    def ends(self, count: int) -> Iterator[Ends]:
+        """All segments and split options, those of some ends at a time, ascending; too large ones may be missing."""
+        for block in self.segments.blocks(self.fits, ends=count):
+            yield Ends(self.segments, block)
+
     def rows(self) -> Iterator[Rows]:
-        """All segments and split options, those of one end at a time, ends ascending; too large ones may be missing."""
-        segments = self.segments
-        index = {position: i for i, position in enumerate(segments.positions)}
-        most = self.positions + max(map(len, segments.splits.values()), default=0)
-        every, one = np.arange(self.positions), np.ones(most)
-        for end, starts, load in segments.ending_at(self.fits):
-            last, options = index[end], segments.splits.get(end - 1, ())
-            if not (count := len(starts) + len(options)):
-                continue
-            first, parts, workflow = every[last - len(starts) : last], one[:count], one[:count] > 0
-            if options:
-                first = np.concatenate([first, np.full(len(options), last - 1)])
-                parts = np.array([1.0] * len(starts) + [option.parts for option in options])
-            if last == self.positions - 1:
-                workflow = (first > 0) | (parts > 1)
-            loads = stacked([load, *(option.load for option in options)]) if options else load
-            yield Rows(first, np.broadcast_to(last, count), parts, workflow, loads)
+        """The same as rows, by their end and then their start; those of one end are never parted."""
+        for block in self.segments.blocks(self.fits, pairs=_ROWS):
+            yield Ends(self.segments, block).rows(np.arange(block.low, block.behind - 1))
 
     def units(self) -> Rows:
         """The segments between neighbouring positions."""
@@ -184,6 +170,77 @@ class Functions:
         return np.where(rows.workflow & (rows.start == 0), self.model.platform.pricing.workflow_request_usd, 0.0)
 
 
+class Ends:
+    """The segments and split options at some ends next to each other, until the next ones are asked for."""
+
+    def __init__(self, segments: Segments, block: Block) -> None:
+        self._segments, self._block = segments, block
+
+    def __len__(self) -> int:
+        return self.behind - self.first - 1
+
+    @property
+    def low(self) -> int:
+        """The first start."""
+        return self._block.low
+
+    @property
+    def first(self) -> int:
+        """The last position before the ends."""
+        return self._block.first
+
+    @property
+    def behind(self) -> int:
+        """The first position behind the ends."""
+        return self._block.behind
+
+    def shorten(self, count: int) -> None:
+        """Leave all but the first ends, one at least, to the next ones."""
+        self._block.behind = min(self.behind, self.first + 1 + max(1, count))
+
+    def rows(self, starts: Integers, kept: npt.NDArray[np.bool_] | None = None) -> Rows:
+        """All with these starts, and all options, by their end and then their start.
+
+        Args:
+            starts: Ascending.
+            kept: Which of them for which end, `[ends, starts]`.
+        """
+        rows = self._grid(starts, self._block.loads(starts))
+        if kept is not None or starts[-1] > self.first:
+            rows = rows.take(np.flatnonzero((rows.start < rows.end) & (True if kept is None else kept.ravel())))
+        if not self._segments.splits:
+            return rows
+        options = [rows, *(row for start in range(self.first, self.behind - 1) for row in self._options(start))]
+        start, end, parts, workflow = (np.concatenate([getattr(some, name) for some in options]) for name in _ROW)
+        order, load = np.argsort(end, kind="stable"), stacked([some.load for some in options])
+        return Rows(start, end, parts, workflow, load).take(order)
+
+    def least(self, first: Integers) -> Rows:
+        """For each end and each run of starts up to `first` a row with at most what any of the segments asks for.
+
+        Args:
+            first: The first start of each run, ascending.
+        """
+        return self._grid(first, self._block.least(first))
+
+    def compute_ms(self, positions: Integers) -> Floats:
+        """Milliseconds of the nodes before positions, on one virtual processor."""
+        return self._block.compute_ms[positions]
+
+    def _grid(self, starts: Integers, load: Load) -> Rows:
+        shape = len(self), len(starts)
+        start = np.broadcast_to(starts, shape).ravel()
+        end = np.broadcast_to(self._block.ends[:, None], shape).ravel()
+        workflow = (start > 0) | (end < len(self._segments.positions) - 1)
+        return Rows(start, end, np.ones(len(start)), workflow, Load(*(array.ravel() for array in _arrays(load))))
+
+    def _options(self, start: int) -> list[Rows]:
+        options = self._segments.splits.get(self._segments.positions[start], ())
+        first, one = np.array([start]), np.ones(1)
+        return [Rows(first, first + 1, option.parts * one, one > 0, stacked([option.load])) for option in options]
+
+
+_ROW = ("start", "end", "parts", "workflow")
 _LOAD = tuple(field.name for field in fields(Load))
 
 

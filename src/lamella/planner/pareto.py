@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from lamella.planner.functions import Functions, Rows, stacked
 from lamella.planner.relaxation import ROUNDING, Relaxation
 from lamella.planner.segments import Floats, Integers
-from lamella.planner.shortest import Grid, Path
+from lamella.planner.shortest import Grid, Path, runs
 
 Booleans = npt.NDArray[np.bool_]
 
@@ -116,7 +115,7 @@ def suffixes(arcs: Arcs, grid: Grid, slopes: Floats) -> Floats:
     least = np.full((len(slopes), grid.layers, grid.positions), np.inf)
     least[:, -1, -1] = 0
     order, weights = np.argsort(arcs.start, kind="stable")[::-1], arcs.weights(slopes)
-    for position, index in _runs(arcs.start[order]):
+    for position, index in runs(arcs.start[order]):
         group = order[index]
         through = weights[:, None, group] + least[:, grid.behind, arcs.end[group]]
         least[:, grid.before, position] = np.minimum(least[:, grid.before, position], through.min(axis=2))
@@ -128,7 +127,7 @@ def prefixes(arcs: Arcs, grid: Grid, slopes: Floats) -> Floats:
     least = np.full((len(slopes), grid.layers, grid.positions), np.inf)
     least[:, 0, 0] = 0
     weights = arcs.weights(slopes)
-    for position, index in _runs(arcs.end):
+    for position, index in runs(arcs.end):
         through = weights[:, None, index] + least[:, grid.before, arcs.start[index]]
         least[:, grid.behind, position] = np.minimum(least[:, grid.behind, position], through.min(axis=2))
     return least
@@ -155,7 +154,7 @@ def frontier(arcs: Arcs, grid: Grid, corners: Corners, slopes: Floats) -> list[C
     """
     back = suffixes(arcs, grid, slopes)
     labels = _Labels(grid)
-    for position, index in _runs(arcs.end):
+    for position, index in runs(arcs.end):
         for before, behind in zip(range(grid.layers)[grid.before], range(grid.layers)[grid.behind], strict=True):
             if labels.count > _MOST_LABELS or labels.extensions(arcs, index, before) > _MOST_EXTENSIONS:
                 return None
@@ -175,14 +174,6 @@ def undominated(latency: Floats, usd: Floats) -> Integers:
     ordered = usd[order]
     cheapest = np.concatenate([[np.inf], np.minimum.accumulate(ordered)[:-1]]) if len(ordered) else ordered
     return order[ordered < cheapest]
-
-
-def _runs(values: Integers) -> Iterator[tuple[int, slice]]:
-    """Runs of equal values: the value, and where they stand."""
-    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    for first, behind in pairwise(edges):
-        if first < behind:
-            yield int(values[first]), slice(first, behind)
 
 
 class _Labels:
@@ -289,11 +280,12 @@ def swept(functions: Functions, grid: Grid, slopes: Floats) -> Sweep:
     least, start, parts = np.full(shape, np.inf), np.zeros(shape, np.int64), np.ones(shape, np.int64)
     least[:, 0, 0] = 0
     for rows, bounds in _bounded(functions, slopes):
-        end = int(rows.end[0])
-        sums = least[:, grid.before][:, :, rows.start] + bounds[:, None, :]
-        best = sums.argmin(axis=2)
-        least[:, grid.behind, end] = np.take_along_axis(sums, best[:, :, None], 2)[:, :, 0]
-        start[:, grid.behind, end], parts[:, grid.behind, end] = rows.start[best], rows.parts[best]
+        for end, index in runs(rows.end):
+            starts = rows.start[index]
+            sums = least[:, grid.before][:, :, starts] + bounds[:, None, index]
+            best = sums.argmin(axis=2)
+            least[:, grid.behind, end] = np.take_along_axis(sums, best[:, :, None], 2)[:, :, 0]
+            start[:, grid.behind, end], parts[:, grid.behind, end] = starts[best], rows.parts[index][best]
     return Sweep(slopes, least, start, parts)
 
 

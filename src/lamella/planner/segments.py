@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -26,7 +26,15 @@ Integers = npt.NDArray[np.int64]
 Fits = Callable[[float, float], bool]
 """Whether bytes that weights take and bytes of activations fit a function. If some do, smaller ones do."""
 
-_INLINE, _IN, _OUT = slice(0, 1), slice(1, 3), slice(3, 5)  # rows of a window's tensors: bytes, then a count
+_WEIGHTS, _HELD = 0, 1  # rows of sums, of bytes and of counts
+_INLINE, _LARGE, _COUNT = 2, 3, 4  # values taken; in rows that much further down, values given
+_GIVEN = 3
+_SUMS = 8
+_MOST_PAIRS = 100_000  # whose loads are made at a time, if they are those of several ends
+_EXACT = 1024  # sums of multiples of 1 / 1024 byte have no rounding, in whatever order
+
+Change = tuple[int, int, int, int, float]
+"""What segments ask for more from an end on: behind which unit, row of the sums, first start, end of starts, amount."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class Segments:
         self.flow, self.cuts, self.held = flow, cuts, held or {}
         self.positions = (0, *cuts.positions, len(cuts.order))
         self._inline_bytes = inline_bytes
+        self._loads: dict[tuple[int, int], Load] = {}
         with_constants = [(*flow.needs[index], index) for index in cuts.order]
         self._node_ms = [sum(node_ms[i] for i in nodes) for nodes in with_constants]
         self._nodes = [len(nodes) for nodes in with_constants]
@@ -101,7 +110,12 @@ class Segments:
         self.splits = {p: tuple(found) for p, found in (splits or {}).items() if {p, p + 1} <= legal}
 
     def load(self, start: int, end: int) -> Load:
-        """The load of the nodes `[start, end)` of the order, computed from scratch: O(values of the model)."""
+        """The load of the nodes `[start, end)` of the order, computed from scratch, once: O(values of the model)."""
+        if (start, end) not in self._loads:
+            self._loads[start, end] = self._load(start, end)
+        return self._loads[start, end]
+
+    def _load(self, start: int, end: int) -> Load:
         taken = [v for v in self._sent if v.made < start and any(start <= p < end for p in v.used)]
         given = [v for v in self._sent if start <= v.made < end and (v.wanted or v.used[-1:] >= (end,))]
         inline = [v.size for v in (*taken, *given) if v.size <= self._inline_bytes]
@@ -131,25 +145,37 @@ class Segments:
     def ending_at(self, fits: Fits | None = None) -> Iterator[tuple[int, Integers, Load]]:
         """All loads, by their end: for each legal cut but the first, ascending, `(end, starts, loads of the starts)`.
 
-        Costs O(starts) for each weight and value of the nodes between two cuts. The arrays are read-only and hold until
-        the next ones are asked for.
+        The arrays are read-only.
 
         Args:
             fits: Leaves out starts whose weights and activations do not fit; they never return for a later end.
         """
-        ends = np.array(self.positions, np.int64)
-        compute, nodes = (np.cumsum([0.0, *values])[ends] for values in (self._node_ms, self._nodes))
-        window = _Window(self, len(ends) - 1)
-        for unit in range(len(ends) - 1):
-            window.extend(unit)
-            if fits is not None:
-                window.shrink(unit + 1, fits)
-            kept = slice(window.low, unit + 1)
-            yield (
-                self.positions[unit + 1],
-                ends[kept],
-                Load(compute[unit + 1] - compute[kept], nodes[unit + 1] - nodes[kept], *window.rows(kept)),
-            )
+        places = np.array(self.positions, np.int64)
+        for block in self.blocks(fits, pairs=_MOST_PAIRS):
+            starts = np.arange(block.low, block.behind - 1)
+            load, low = block.loads(starts), 0
+            for row, end in enumerate(range(block.first + 1, block.behind)):
+                held, alive = (np.asarray(array)[row] for array in (load.held_bytes, load.activations_bytes))
+                while fits is not None and block.low + low < end and not fits(float(held[low]), float(alive[low])):
+                    low += 1
+                kept = slice(low, end - block.low)
+                arrays = [np.asarray(getattr(load, field.name))[row, kept] for field in fields(Load)]
+                for array in arrays:
+                    array.flags.writeable = False
+                yield self.positions[end], places[starts[kept]], Load(*arrays)
+
+    def blocks(self, fits: Fits | None = None, *, ends: int = 32, pairs: float = np.inf) -> Iterator[Block]:
+        """All legal cuts but the first, ascending, as ends of segments, some at a time.
+
+        Args:
+            fits: Leaves out starts whose weights and activations do not fit the first of some ends, nor any later one.
+            ends: At most how many ends at a time.
+            pairs: At most how many segments that end there, if it is more than one end.
+        """
+        block = Block(self)
+        while block.behind < len(self.positions):
+            block.advance(ends, pairs, fits)
+            yield block
 
     def units(self) -> list[tuple[dict[str, int], int]]:
         """Between each two neighbouring legal cuts: bytes of weights by name, and of activations at their worst."""
@@ -159,69 +185,133 @@ class Segments:
             for a, b in pairwise(self.positions)
         ]
 
-    def changes(self) -> list[list[tuple[slice, int, int, Floats]]]:
-        """For each unit, what it changes for segments that end behind it: rows, first start, end of starts, sum."""
-        found: list[list[tuple[slice, int, int, Floats]]] = [[] for _ in self.positions[1:]]
+    def changes(self) -> list[Change]:
+        """How the sums of segments grow and shrink from end to end."""
+        found: list[Change] = []
+        last_use: dict[str, int] = {}
+        for unit, (weights, _) in enumerate(self.units()):
+            for name, size in weights.items():
+                starts = last_use.get(name, -1) + 1, unit + 1
+                last_use[name] = unit
+                held = round(size * self.held.get(name, 1.0) * _EXACT) / _EXACT
+                found += (unit, _WEIGHTS, *starts, size), (unit, _HELD, *starts, held)
         for value in self._sent:
-            large = value.size > self._inline_bytes
-            added = np.array([[value.size], [1]] if large else [[value.size]], np.float64)
-            taken, given = (_IN, _OUT) if large else (_INLINE, _INLINE)
+            kinds = ((_LARGE, value.size), (_COUNT, 1)) if value.size > self._inline_bytes else ((_INLINE, value.size),)
             made = self._unit(value.made)
             known = made  # segments that start up to here make the value, or count it as an input already
             for unit in dict.fromkeys(self._unit(p) for p in value.used):
                 if unit > known:
-                    found[unit].append((taken, known + 1, unit + 1, added))
+                    found += ((unit, row, known + 1, unit + 1, amount) for row, amount in kinds)
                     known = unit
             if made >= 0 and (value.wanted or known > made):
-                found[made].append((given, 0, made + 1, added))
+                found += ((made, row + _GIVEN, 0, made + 1, amount) for row, amount in kinds)
                 if not value.wanted:
-                    found[known].append((given, 0, made + 1, -added))
+                    found += ((known, row + _GIVEN, 0, made + 1, -amount) for row, amount in kinds)
         return found
+
+    def running_totals(self) -> tuple[Floats, Floats]:
+        """Milliseconds and nodes before each position."""
+        ends = np.array(self.positions, np.int64)
+        compute, nodes = (np.cumsum([0.0, *values])[ends] for values in (self._node_ms, self._nodes))
+        return compute, nodes
 
     def _unit(self, position: int) -> int:
         return bisect_right(self.positions, position) - 1
 
 
-class _Window:
-    """Sums over units, for all starts at once and an end that moves on."""
+class Block:
+    """The segments that end at some legal cuts next to each other. Starts and ends are indices of the positions.
 
-    def __init__(self, segments: Segments, count: int) -> None:
-        self.low = 0
-        self._units, self._changes = segments.units(), segments.changes()
-        self._weights, self._activations, self._tensors = np.zeros((2, count)), np.zeros(count), np.zeros((5, count))
-        self._shares = segments.held
-        self._last_use: dict[str, int] = {}
+    Sums of the segments that end at `first` are kept for all starts; those of the ends behind it are made when they are
+    asked for, of what changes from there on.
 
-    def extend(self, unit: int) -> None:
-        """Move the end behind `unit`."""
-        weights, peak = self._units[unit]
-        everywhere = np.zeros((2, 1))
-        for name, size in weights.items():
-            first = self._last_use.get(name, -1) + 1
-            self._last_use[name] = unit
-            added = np.array([[size], [size * self._shares.get(name, 1.0)]])
-            if first <= self.low:
-                everywhere += added
-            else:
-                self._weights[:, first : unit + 1] += added
-        self._weights[:, self.low : unit + 1] += everywhere
-        np.maximum(self._activations[self.low : unit + 1], peak, out=self._activations[self.low : unit + 1])
-        for rows, first, behind, added in self._changes[unit]:
-            self._tensors[rows, max(first, self.low) : behind] += added
+    Attributes:
+        low: The first start.
+        first: The last position before the ends.
+        behind: The first position behind the ends.
+        compute_ms: Milliseconds of the nodes before each position.
+    """
 
-    def shrink(self, end: int, fits: Fits) -> None:
-        """Leave out the first starts, as long as they do not fit."""
-        while self.low < end and not fits(float(self._weights[1, self.low]), float(self._activations[self.low])):
+    def __init__(self, segments: Segments) -> None:
+        self.low = self.first = 0
+        self.behind = 1
+        units = segments.units()
+        self.compute_ms, self._nodes = segments.running_totals()
+        self._alive = np.array([alive for _, alive in units], np.float64)
+        self._sums, self._activations = np.zeros((_SUMS, len(units))), np.zeros(len(units))
+        changes = sorted(segments.changes())
+        self._unit, self._row, self._start, self._until = (
+            np.array([change[i] for change in changes], np.int64) for i in range(4)
+        )
+        self._amount = np.array([change[4] for change in changes], np.float64)
+        self._edges = np.searchsorted(self._unit, np.arange(len(units) + 1))
+
+    @property
+    def ends(self) -> Integers:
+        """The ends."""
+        return np.arange(self.first + 1, self.behind)
+
+    def advance(self, ends: int, pairs: float, fits: Fits | None) -> None:
+        """Go on to the next ends."""
+        last = self.behind - 1
+        if last > self.first:
+            self._sums[:, self.low : last] += self._changes(np.arange(self.low, last), at_once=True)[:, 0]
+            alive = np.maximum.accumulate(self._alive[self.first : last][::-1])[::-1]
+            before = self._activations[self.low : self.first]
+            np.maximum(before, alive[0], out=before)
+            self._activations[self.first : last] = alive
+        self.first = last
+        while fits is not None and self.low < last:
+            if fits(float(self._sums[_HELD, self.low]), float(self._activations[self.low])):
+                break
             self.low += 1
+        count = max(1, int(min(ends, pairs / (last + 1 - self.low))))
+        self.behind = min(last + 1 + count, len(self._alive) + 1)
 
-    def rows(self, kept: slice) -> list[Floats]:
-        """Weights, what they take, activations, inline bytes, bytes in and out, objects in and out."""
-        inline, bytes_in, count_in, bytes_out, count_out = self._tensors
-        arrays = (*self._weights, self._activations, inline, bytes_in, bytes_out, count_in, count_out)
-        views = [array[kept] for array in arrays]
-        for view in views:
-            view.flags.writeable = False
-        return views
+    def loads(self, starts: Integers) -> Load:
+        """The loads `[ends, starts]`; those where a start, ascending, is no less than the end mean nothing."""
+        return self._load(self._totals(starts), starts)
+
+    def least(self, first: Integers) -> Load:
+        """For runs of starts up to `first`: for each end, at most what any of the segments asks for, `[ends, runs]`.
+
+        A segment asks for no less than one that starts later and ends with it, but for the values that it takes: of
+        these, it asks for no less than one that starts with it and ends earlier.
+
+        Args:
+            first: The first start of each run, ascending.
+        """
+        last = np.append(first[1:] - 1, self.first)
+        totals = self._totals(last)
+        taken = self._sums[_INLINE : _INLINE + _GIVEN, : self.first + 1]
+        totals[_INLINE : _INLINE + _GIVEN] = np.minimum.reduceat(taken, first, axis=1)[:, None]
+        return self._load(totals, last)
+
+    def _load(self, totals: Floats, starts: Integers) -> Load:
+        compute, nodes = (sums[self.ends, None] - sums[starts] for sums in (self.compute_ms, self._nodes))
+        units = self.ends - 1
+        alive = np.where(units[:, None] >= starts, self._alive[units, None], 0)
+        activations = np.maximum(np.maximum.accumulate(alive, axis=0), self._activations[starts])
+        weights, held, inline_in, bytes_in, count_in, inline_out, bytes_out, count_out = totals
+        inline = inline_in + inline_out
+        return Load(compute, nodes, weights, held, activations, inline, bytes_in, bytes_out, count_in, count_out)
+
+    def _totals(self, starts: Integers) -> Floats:
+        """`[sums, ends, starts]`."""
+        totals: Floats = self._changes(starts) + self._sums[:, None, starts]
+        return totals
+
+    def _changes(self, starts: Integers, *, at_once: bool = False) -> Floats:
+        """What the units before each end add, `[sums, ends, starts]`; or all, for the last end only."""
+        some = slice(*self._edges[[self.first, self.behind - 1]])
+        edges, place = np.unique(np.concatenate([self._start[some], self._until[some]]), return_inverse=True)
+        count, width = 1 if at_once else len(self.ends), len(edges) + 1  # the first is what begins before any edge
+        line = self._row[some] * count + (0 if at_once else self._unit[some] - self.first)
+        amounts = np.concatenate([self._amount[some], -self._amount[some]])
+        steps = np.bincount(np.tile(line, 2) * width + place + 1, amounts, _SUMS * count * width)
+        changes = steps.reshape(_SUMS, count, width).cumsum(axis=2).cumsum(axis=1)
+        found: Floats = changes[:, :, np.searchsorted(edges, starts, side="right")]
+        return found
 
 
 def _sent(flow: Flow, order: Sequence[int], sizes: Mapping[str, int]) -> list[_Sent]:
