@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from tests.functional.local_functions import LIMITS, answer, create, write_package
 
+from lamella.errors import UsageError
+from lamella.targets.local.cgroup import Parent
 from lamella.targets.local.guardian import owner_prefix, remove_stale_cgroups
-from lamella.targets.local.platform import LocalPlatform
+from lamella.targets.local.platform import Invocation, LocalPlatform, Mount, RefusedError
 from lamella.targets.local.sandbox import detect
 
 SLEEP = """
@@ -86,7 +95,7 @@ def test_closing_leaves_nothing_but_logs(tmp_path: Path, isolation: str) -> None
     assert processes_with(marker) == []
     assert cgroups(owner_prefix()) == []
     assert mounts_with(str(tmp_path)) == []
-    assert [path.name for path in (tmp_path / "platform").iterdir()] == ["logs"]
+    assert {path.name for path in (tmp_path / "platform").iterdir()} == {"lock", "logs"}
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
@@ -155,7 +164,7 @@ def test_a_program_that_forgets_to_close_leaves_nothing(tmp_path: Path, isolatio
     finish(process, "pass")
     assert process.returncode == 0
     assert processes_with(marker) == []
-    assert [path.name for path in (tmp_path / "platform").iterdir()] == ["logs"]
+    assert {path.name for path in (tmp_path / "platform").iterdir()} == {"lock", "logs"}
 
 
 def test_the_next_platform_cleans_up_where_no_guardian_was_left(tmp_path: Path) -> None:
@@ -207,3 +216,178 @@ def test_closing_does_not_wait_for_those_who_are_connected(tmp_path: Path) -> No
             began = time.monotonic()
             platform.close()
             assert time.monotonic() - began < 3
+
+
+def test_closing_does_not_wait_for_clients_that_go_on_asking(tmp_path: Path) -> None:
+    statuses: set[int] = set()
+    gives_up = time.monotonic() + 12
+
+    def ask(address: str, name: str) -> None:
+        connection = http.client.HTTPConnection(address, timeout=10)
+        with suppress(OSError, http.client.HTTPException):  # which is how it hears that the platform is gone
+            while time.monotonic() < gives_up:
+                connection.request("POST", f"/2015-03-31/functions/{name}/invocations", b"0.02")
+                response = connection.getresponse()
+                response.read()
+                statuses.add(response.status)
+        connection.close()
+
+    platform = LocalPlatform(tmp_path / "platform", limits=LIMITS)
+    name = create(platform, tmp_path, "import time\n\ndef handle(event, context):\n    time.sleep(event)\n")
+    address = platform.url.rpartition("/")[2]
+    clients = [threading.Thread(target=ask, args=(address, name)) for _ in range(4)]
+    for client in clients:
+        client.start()
+    eventually(lambda: 200 in statuses)
+    began = time.monotonic()
+    platform.close()
+    took_s = time.monotonic() - began
+    for client in clients:
+        client.join()
+    assert took_s < 5
+    assert statuses <= {200, 503}
+
+
+def test_a_forked_child_that_exits_leaves_the_platform_to_its_parent(tmp_path: Path) -> None:
+    process = host(tmp_path, f"marker-{os.getpid()}-forked")
+    child = "child = __import__('os').fork(); child or sys.exit(); __import__('os').waitpid(child, 0)"
+    count = "len(list(Path(folder).glob('run-*')))"
+    said, _ = process.communicate(f"{child}; print(platform.invoke('busy', b'0').status, {count})\n", timeout=30)
+    assert said == "200 1\n"
+    assert process.returncode == 0
+    assert list((tmp_path / "platform").glob("run-*")) == []
+
+
+def test_a_forked_child_that_lives_on_does_not_keep_the_folder(tmp_path: Path) -> None:
+    process = host(tmp_path, f"marker-{os.getpid()}-living")
+    fork = "import os; child = os.fork(); child or (time.sleep(20), os._exit(0))"
+    again = "LocalPlatform(Path(folder), limits=load_platform('aws-lambda').limits).close()"
+    said, _ = process.communicate(f"{fork}; platform.close(); {again}; print('again'); os.kill(child, 9)\n", timeout=30)
+    assert said == "again\n"
+
+
+def test_starts_that_are_refused_or_given_up_leave_no_instances(tmp_path: Path) -> None:
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, concurrency=2, keep_alive_s=0.2) as platform:
+        name = create(platform, tmp_path, "import time\ntime.sleep(1)\n\ndef handle(event, context):\n    return 1\n")
+        with pytest.raises(RefusedError, match="Rate Exceeded"):
+            platform.start(name, count=3).result()
+        eventually(lambda: not platform.functions()[0].instances)
+        started = platform.start(name, count=2)
+        eventually(lambda: platform.functions()[0].instances == 2)
+        assert started.cancel()
+        eventually(lambda: not platform.functions()[0].instances)
+
+
+def test_a_full_disk_loses_log_lines_and_nothing_else(tmp_path: Path) -> None:
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("there is no /dev/full")
+    (tmp_path / "platform" / "logs").mkdir(parents=True)
+    (tmp_path / "platform" / "logs" / "full.log").symlink_to("/dev/full")
+    source = "import os\n\ndef handle(event, context):\n    print('lost')\n    if event:\n        os._exit(1)\n"
+    platform = LocalPlatform(tmp_path / "platform", limits=LIMITS)
+    closing = threading.Thread(target=platform.close, daemon=True)
+    try:
+        name = create(platform, tmp_path, source, name="full")
+        assert platform.submit(name, b"0").result(timeout=20).function_error is None
+        assert platform.submit(name, b"1").result(timeout=20).error_type == "Runtime.ExitError"
+        platform.submit(name, b"0").result(timeout=20)
+    finally:
+        closing.start()
+        closing.join(timeout=20)
+    assert not closing.is_alive()
+
+
+def test_what_is_asked_while_the_platform_closes_is_done_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over, handing, asked = asyncio.run_coroutine_threadsafe, threading.Event(), []
+
+    def slowly(work: Coroutine[None, None, Invocation], loop: asyncio.AbstractEventLoop) -> Future[Invocation]:
+        handing.set()
+        time.sleep(1)
+        return hand_over(work, loop)
+
+    platform = LocalPlatform(tmp_path / "platform", limits=LIMITS)
+    monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", slowly)
+    asking = threading.Thread(target=lambda: asked.append(platform.submit("nobody")), daemon=True)
+    asking.start()
+    assert handing.wait(10)
+    platform.close()
+    asking.join(timeout=10)
+    assert [future.result(timeout=0).status for future in asked] == [404]
+    with pytest.raises(UsageError, match="the platform is closed"):
+        platform.submit("nobody")
+
+
+def test_a_folder_is_never_two_platforms_own(tmp_path: Path) -> None:
+    folder = tmp_path / "platform"
+    with LocalPlatform(folder, limits=LIMITS):
+        late = os.open(folder / "lock", os.O_RDWR)  # another one has just come to here
+    with LocalPlatform(folder, limits=LIMITS), pytest.raises(BlockingIOError):
+        fcntl.flock(late, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(late)
+
+
+def test_a_start_that_fails_half_way_leaves_no_cgroups(tmp_path: Path) -> None:
+    means = detect()
+    memory = means.hierarchy.get("memory")
+    if memory is None:
+        pytest.skip("; ".join(means.reasons))
+    other = Parent(memory.folder, 3 - memory.version)  # whose files the kernel does not have there
+    descriptors = len(os.listdir("/proc/self/fd"))
+    means = replace(means, hierarchy={**means.hierarchy, "memory": other})
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, means=means) as platform:
+        name = create(platform, tmp_path, "def handle(event, context):\n    return 1\n")
+        assert platform.invoke(name).error_type == "Sandbox.Failure"
+        assert cgroups(owner_prefix()) == []
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_process_that_cannot_be_bound_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    marker = f"marker-{os.getpid()}-bound"
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, means=detect("none", cgroups=False)) as platform:
+        name = create(platform, tmp_path, SLEEP, environment={"MARKER": marker})
+        assert platform.invoke(name, b"0").error_type == "Sandbox.Failure"
+        assert processes_with(marker) == []
+        assert [path.name for path in (tmp_path / "platform").glob("run-*/instance-*")] == []
+
+
+@pytest.mark.parametrize("isolation", ["best", "none"])
+def test_an_instance_that_starts_again_has_left_nothing(tmp_path: Path, isolation: str) -> None:
+    """The first two end after their start, while the start that they are part of still waits for the second."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    source = f"""
+        import os, threading, time
+
+        def number(n=1):
+            try:
+                os.mkdir({str(shared)!r} + f"/{{n}}")
+            except FileExistsError:
+                return number(n + 1)
+            return n
+
+        mine = number()
+        if mine == 1:
+            threading.Timer(0.1, os._exit, [1]).start()
+        if mine == 2:
+            time.sleep(2.5)
+
+        def handle(event, context):
+            return mine
+    """
+    means = detect("none", cgroups=False) if isolation == "none" else detect()
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, means=means) as platform:
+        name = create(platform, tmp_path, source, mounts=(Mount(shared, str(shared), writable=True),))
+        platform.start(name, count=2)
+        eventually((shared / "2").exists)
+        time.sleep(1)
+        answered = [platform.submit(name) for _ in range(2)]
+        assert {done.result().payload for done in answered} == {b"2", b"3"}
+        if isolation == "none":
+            assert len(list((tmp_path / "platform").glob("run-*/instance-*"))) == 2
+    assert cgroups(owner_prefix()) == []

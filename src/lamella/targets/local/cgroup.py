@@ -6,6 +6,7 @@ with both have some in one and some in the other.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Mapping
@@ -121,9 +122,14 @@ class Cgroup:
     def __init__(self, hierarchy: Hierarchy, name: str) -> None:
         self._folders = {controller: parent.folder / name for controller, parent in hierarchy.items()}
         self._versions = {controller: parent.version for controller, parent in hierarchy.items()}
-        self._distinct = list(dict.fromkeys(self._folders.values()))
-        for folder in self._distinct:
-            folder.mkdir()
+        self._distinct: list[Path] = []
+        try:
+            for folder in dict.fromkeys(self._folders.values()):
+                folder.mkdir()
+                self._distinct.append(folder)
+        except BaseException:
+            self.remove()
+            raise
 
     @property
     def enter(self) -> str:
@@ -145,7 +151,12 @@ class Cgroup:
                 (folder / "cpu.max").write_text(f"{quota_us} {PERIOD_US}")
             else:
                 (folder / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-                (folder / "cpu.cfs_quota_us").write_text(str(quota_us))
+                try:
+                    (folder / "cpu.cfs_quota_us").write_text(str(quota_us))
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    # More than the parent has, which holds it anyway: it stays without a quota of its own.
         if "pids" in self._folders:
             (self._folders["pids"] / "pids.max").write_text(str(PROCESSES))
 

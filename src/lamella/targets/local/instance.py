@@ -145,6 +145,7 @@ class Instance:
         self._init_ms = None
         if self._closing:
             return _CLOSED
+        await self._end_run()  # what its process has left
         start = await self._start(self._spec.timeout_s)
         if start.failure is None:
             return await self._answer(request, began)

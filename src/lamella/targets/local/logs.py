@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 LARGEST_BYTES = 10 << 20
@@ -16,6 +17,8 @@ _LONGEST_LINE = 1 << 16
 class LogFile:
     """A log that begins anew when it is full: `NAME.log`, then `NAME.log.1` and so on, the oldest last.
 
+    What cannot be written, as on a full disk, is lost; what logs goes on.
+
     Args:
         path: The file.
         largest_bytes: When it is full.
@@ -25,6 +28,7 @@ class LogFile:
     def __init__(self, path: Path, *, largest_bytes: int = LARGEST_BYTES, older: int = OLDER_FILES) -> None:
         self.path = path
         self._largest_bytes, self._older = largest_bytes, older
+        self._closed = False
         self._file = self._open()
 
     def _open(self) -> int:
@@ -34,15 +38,17 @@ class LogFile:
 
     def write(self, content: bytes) -> None:
         """Append whole lines."""
-        if self._file < 0:
+        if self._closed:
             return
-        if self._size and self._size + len(content) > self._largest_bytes:
-            self._rotate()
-        os.write(self._file, content)
-        self._size += len(content)
+        with suppress(OSError):
+            if self._file < 0:  # it could not be opened anew
+                self._file = self._open()
+            if self._size and self._size + len(content) > self._largest_bytes:
+                self._rotate()
+            self._size += os.write(self._file, content)
 
     def _rotate(self) -> None:
-        os.close(self._file)
+        self._close_file()
         for number in range(self._older, 0, -1):
             source = self.path if number == 1 else self.path.with_name(f"{self.path.name}.{number - 1}")
             if source.exists():
@@ -51,9 +57,13 @@ class LogFile:
 
     def close(self) -> None:
         """Close the file; what is written later is lost."""
+        self._closed = True
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1  # first: its number may be another file's soon
+            os.close(file)
 
 
 class InstanceLog:

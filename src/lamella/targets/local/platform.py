@@ -43,7 +43,8 @@ class LocalPlatform:
     """A serverless platform that lives as long as this object does. Thread-safe.
 
     It runs in a thread of its own, and each instance of a function in a process of its own. When it is closed, nothing
-    of it is left but its logs; where this process ends without that, a guardian process cleans up.
+    of it is left but its logs and an empty lock file; where this process ends without that, a guardian process cleans
+    up.
 
     Example:
         ```python
@@ -91,7 +92,8 @@ class LocalPlatform:
         self._burst = burst if burst is not None else limits.init_concurrency
         self._keep_alive_s, self._retry_after_s, self._port = keep_alive_s, retry_after_s, port
         self.means = means if means is not None else detect()
-        self._closing = threading.Lock()
+        self._process = os.getpid()
+        self._closing = threading.RLock()  # not to lock up where a signal's handler closes it
         self._closed = False
         self._lock = _claim(self._folder)
         self._temporary = Path(tempfile.mkdtemp(prefix="run-", dir=self._folder))
@@ -170,10 +172,11 @@ class LocalPlatform:
         await server.shutdown(_SHUTDOWN_S)
 
     def _submit(self, work: Coroutine[None, None, _Result]) -> Future[_Result]:
-        if self._closed:
-            work.close()
-            raise UsageError("the platform is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._closing:  # what is handed over here comes before the loop is told to end
+            if not self._closed:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise UsageError("the platform is closed")
 
     def create(self, spec: FunctionSpec, *, version: str | None = None) -> str:
         """Make a function, or a new version of it, which is `$LATEST` as well from then on.
@@ -289,7 +292,9 @@ class LocalPlatform:
         return self._folder / "logs" / f"{name}.log"
 
     def close(self) -> None:
-        """End everything. Requests that run fail."""
+        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing."""
+        if os.getpid() != self._process:
+            return
         with self._closing:
             if self._closed:
                 return
@@ -302,7 +307,9 @@ class LocalPlatform:
 
     def _remove_files(self) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        (self._folder / "lock").unlink(missing_ok=True)
+        # The file stays: who has it open already would else lock one that others do not see. Closing it would not be
+        # enough where a process forked from this one still has it.
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
         os.close(self._lock)
 
     def __enter__(self) -> LocalPlatform:

@@ -109,11 +109,18 @@ class Pool:
             RefusedError: More than may start in a short time.
             RemoteError: One could not start.
         """
-        instances = []
-        for _ in range(count):
-            instances.append(self._start())
-            self._ahead.append(instances[-1])
-        found = await asyncio.gather(*(instance.ready() for instance in instances), return_exceptions=True)
+        instances: list[Instance] = []
+        try:
+            for _ in range(count):
+                instances.append(self._start())
+                self._ahead.append(instances[-1])
+            found = await asyncio.gather(*(instance.ready() for instance in instances), return_exceptions=True)
+        except BaseException:  # refused, or the caller has given up: nobody would ever take them out
+            for instance in instances:
+                if instance in self._ahead:
+                    self._ahead.remove(instance)
+                    self._end(instance)
+            raise
         for instance, error in zip(instances, found, strict=True):
             if instance in self._ahead:  # else a request has taken it already
                 self._ahead.remove(instance)

@@ -69,7 +69,9 @@ class Process:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._output, self._cgroup = output, cgroup
+        self.exited: asyncio.Future[int] = self._loop.create_future()
         self._pipe, end = os.pipe()
+        self._listening = True
         try:
             self._popen = subprocess.Popen(
                 command,
@@ -80,30 +82,38 @@ class Process:
                 cwd=folder,
                 start_new_session=True,
             )
-        except OSError:
+        except BaseException:
             os.close(self._pipe)
             raise
         finally:
             os.close(end)
         self.id = self._popen.pid
-        os.set_blocking(self._pipe, False)
-        self._loop.add_reader(self._pipe, self._read)
-        self._listening = True
-        self.exited: asyncio.Future[int] = self._loop.create_future()
-        self._await_exit()
+        try:
+            os.set_blocking(self._pipe, False)
+            self._loop.add_reader(self._pipe, self._read)
+            self._await_exit()
+        except BaseException:  # nobody else knows of it yet
+            self.kill()
+            self._popen.wait()
+            self._stop_listening()
+            raise
 
     def _await_exit(self) -> None:
-        if not hasattr(os, "pidfd_open"):  # macOS
+        handle = _open_handle(self.id)
+        if handle is None:
             threading.Thread(target=self._wait_in_thread, daemon=True).start()
             return
-        handle = os.pidfd_open(self.id)
 
         def ended() -> None:
             self._loop.remove_reader(handle)
             os.close(handle)
             self._ended()
 
-        self._loop.add_reader(handle, ended)
+        try:
+            self._loop.add_reader(handle, ended)
+        except BaseException:
+            os.close(handle)
+            raise
 
     def _wait_in_thread(self) -> None:
         self._popen.wait()
@@ -112,9 +122,11 @@ class Process:
 
     def _ended(self) -> None:
         code = self._popen.wait()
-        self.read_output()
-        if not self.exited.done():
-            self.exited.set_result(code)
+        try:
+            self.read_output()
+        finally:  # whatever becomes of its last words: others wait for its end
+            if not self.exited.done():
+                self.exited.set_result(code)
 
     def _read(self) -> None:
         try:
@@ -195,12 +207,25 @@ class Process:
         self.kill()  # also if it has ended by itself: what it has started may not have
         await asyncio.shield(self.exited)
         self._stop_listening()
-        if self._cgroup is None:
-            return
-        deadline = self._loop.time() + _REMOVE_S
-        while not self._cgroup.remove() and self._loop.time() < deadline:
-            self._cgroup.kill()
-            await asyncio.sleep(0.005)
+        if self._cgroup is not None:
+            await discard(self._cgroup)
+
+
+async def discard(cgroup: Cgroup) -> None:
+    """Kill what is left in a cgroup, and remove it."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _REMOVE_S
+    while not cgroup.remove() and loop.time() < deadline:
+        cgroup.kill()
+        await asyncio.sleep(0.005)
+
+
+def _open_handle(process: int) -> int | None:
+    """A file that can be read when a process has ended; None where there are no such files."""
+    if hasattr(os, "pidfd_open"):  # not on macOS
+        with suppress(OSError):  # an old kernel, a sandbox that does not know it, or too many files are open
+            return os.pidfd_open(process)
+    return None
 
 
 def descendants(process: int) -> list[int]:

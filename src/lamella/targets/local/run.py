@@ -16,7 +16,7 @@ from lamella.targets.local.cgroup import Cgroup
 from lamella.targets.local.host import REGION, Host
 from lamella.targets.local.logs import InstanceLog
 from lamella.targets.local.namespaces import RUNTIME_ROOT, TASK_ROOT, Bind, View, interpreter
-from lamella.targets.local.process import Process, exit_reason
+from lamella.targets.local.process import Process, discard, exit_reason
 from lamella.targets.local.report import Status
 from lamella.targets.local.runtime_api import Answer, Event, RuntimeApi
 from lamella.targets.local.sandbox import enter
@@ -64,8 +64,9 @@ class Run:
         self._host, self._spec, self._version, self._log = host, spec, version, log
         self._loop = asyncio.get_running_loop()
         self._turn: asyncio.Future[Answer | Failure | None] = self._loop.create_future()
-        self._over_memory = False
+        self._over_memory = self._ended = False
         self._temporary: Path | None = None
+        self._watchdog: asyncio.Task[None] | None = None
         limit = host.limits.response_bytes
         self._api = RuntimeApi(
             response_limit_bytes=(limit if limit is not None else sys.maxsize >> 1) + RESPONSE_GRACE_BYTES,
@@ -84,31 +85,40 @@ class Run:
         """
         await self._api.open()
         number = next(self._host.numbers)
-        cgroup = None
+        cgroup = process = None
         try:
             cgroup = self._make_cgroup(number)
-            self._process = self._start(number, cgroup)
+            process = self._process = self._start(number, cgroup)
+            self._attend(number, cgroup)
         except BaseException:
-            if cgroup is not None:
-                cgroup.remove()
-            await self._api.close()
+            if process is not None:
+                await process.end()
+            elif cgroup is not None:
+                await discard(cgroup)
+            await self._close()
             raise
-        self._host.guardian.watch(self._process.id)
-        self.exited = self._process.exited
-        self.exited.add_done_callback(self._on_exit)
-        if cgroup is None or not cgroup.limits_processors:
-            self._bind_processors(number)
-        self._watchdog = None
-        if cgroup is None or not cgroup.limits_memory:
-            self._watchdog = self._loop.create_task(self._watch_memory())
 
     def _make_cgroup(self, number: int) -> Cgroup | None:
         if not self._host.means.hierarchy:
             return None
         cgroup = Cgroup(self._host.means.hierarchy, f"{self._host.guardian.prefix}{number}")
         memory_mb = self._spec.memory_mb
-        cgroup.limit(memory_bytes=memory_mb * MB, processors=self._host.processors(memory_mb))
+        try:
+            cgroup.limit(memory_bytes=memory_mb * MB, processors=self._host.processors(memory_mb))
+        except BaseException:
+            cgroup.remove()
+            raise
         return cgroup
+
+    def _attend(self, number: int, cgroup: Cgroup | None) -> None:
+        """Hear of its end, and limit what the kernel does not."""
+        self._host.guardian.watch(self._process.id)
+        self.exited = self._process.exited
+        self.exited.add_done_callback(self._on_exit)
+        if cgroup is None or not cgroup.limits_processors:
+            self._bind_processors(number)
+        if cgroup is None or not cgroup.limits_memory:
+            self._watchdog = self._loop.create_task(self._watch_memory())
 
     def _start(self, number: int, cgroup: Cgroup | None) -> Process:
         spec, means = self._spec, self._host.means
@@ -210,9 +220,15 @@ class Run:
 
     async def end(self) -> None:
         """Kill it; nothing of it is left then."""
+        if self._ended:  # its id may be another process's by now
+            return
         if self._watchdog is not None:
             self._watchdog.cancel()
         await self._process.end()
+        await self._close()
+        self._ended = True
+
+    async def _close(self) -> None:
         await self._api.close()
         if self._temporary is not None:
             # not in another thread: when Python exits there may be none

@@ -12,7 +12,7 @@ from lamella.targets.local.admission import Admission
 from lamella.targets.local.events import EventQueue
 from lamella.targets.local.functions import Functions, Version
 from lamella.targets.local.host import Host, function_arn
-from lamella.targets.local.invocation import Invocation, Kind, Request, check_event, too_large
+from lamella.targets.local.invocation import Invocation, Kind, RefusedError, Request, check_event, too_large
 from lamella.targets.local.names import split_name
 
 
@@ -21,6 +21,7 @@ class Service:
 
     Attributes:
         functions: What is deployed.
+        closing: Whether it takes no more requests, of clients that stay connected either.
 
     Args:
         host: What instances share.
@@ -43,6 +44,7 @@ class Service:
     ) -> None:
         loop = asyncio.get_running_loop()
         self._host, self._keep_alive_s = host, keep_alive_s
+        self.closing = False
         admission = Admission(concurrency=concurrency, burst=burst, clock=loop.time)
         self.functions = Functions(host, admission, logs, most_instances=concurrency)
         self._events = EventQueue(retry_after_s)
@@ -67,6 +69,7 @@ class Service:
         Raises:
             RefusedError: The platform does not take the request.
         """
+        self._check_open()
         name, qualifier = split_name(name, qualifier)
         limit = self.limit_bytes(kind)
         if limit is not None and len(request.payload) > limit:
@@ -81,15 +84,21 @@ class Service:
         return await self._run(name, qualifier, request, log_tail=log_tail)
 
     async def _run(self, name: str, qualifier: str | None, request: Request, *, log_tail: bool) -> Invocation:
+        self._check_open()  # an event may have waited
         return await self.functions.function(name).version(qualifier).pool.invoke(request, log_tail=log_tail)
+
+    def _check_open(self) -> None:
+        if self.closing:
+            raise RefusedError("ServiceException", 503, "The platform is closing.")
 
     async def start(self, name: str, qualifier: str | None, count: int) -> int:
         """Start instances without a request, all at once; how many started.
 
         Raises:
-            RefusedError: There is no such function, or more are asked for than may start in a short time.
+            RefusedError: There is no such function, more are asked for than may start in a short time, or it closes.
             RemoteError: One could not start.
         """
+        self._check_open()
         name, qualifier = split_name(name, qualifier)
         return await self.functions.function(name).version(qualifier).pool.start(count)
 
@@ -100,6 +109,7 @@ class Service:
 
     async def close(self) -> None:
         """End everything that runs."""
+        self.closing = True
         self._sweeping.cancel()
         with suppress(asyncio.CancelledError):
             await self._sweeping

@@ -126,3 +126,34 @@ def test_only_what_the_dead_have_left_is_removed(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert remove_stale_cgroups([tmp_path]) == 1
     assert {path.name for path in tmp_path.iterdir()} == {mine, foreign, "lamella-notes", "other"}
+
+
+def test_a_cgroup_that_can_be_made_in_part_only_is_not_left(tmp_path: Path) -> None:
+    (tmp_path / "memory").mkdir()
+    with pytest.raises(FileNotFoundError):
+        Cgroup({"memory": Parent(tmp_path / "memory", 1), "cpu": Parent(tmp_path / "cpu", 1)}, "one")
+    assert list((tmp_path / "memory").iterdir()) == []
+
+
+def test_a_share_above_the_parents_leaves_the_parents() -> None:
+    there = find_hierarchy().get("cpu")
+    if there is None or there.version != 1:
+        pytest.skip("needs the cpu controller of version 1")
+    parent = Cgroup({"cpu": there}, f"{owner_prefix()}90001")
+    folder = there.folder / f"{owner_prefix()}90001"
+    try:
+        parent.limit(memory_bytes=0, processors=0.5)
+        child = Cgroup({"cpu": Parent(folder, 1)}, "one")
+        try:
+            child.limit(memory_bytes=0, processors=0.25)
+            assert (folder / "one/cpu.cfs_quota_us").read_text().strip() == "5000"
+        finally:
+            child.remove()
+        child = Cgroup({"cpu": Parent(folder, 1)}, "two")
+        try:
+            child.limit(memory_bytes=0, processors=1.5)
+            assert (folder / "two/cpu.cfs_quota_us").read_text().strip() == "-1"
+        finally:
+            child.remove()
+    finally:
+        parent.remove()

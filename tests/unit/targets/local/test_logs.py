@@ -1,4 +1,7 @@
+import os
 from pathlib import Path
+
+import pytest
 
 from lamella.targets.local.logs import InstanceLog, LogFile
 
@@ -44,3 +47,27 @@ def test_a_line_without_an_end_does_not_fill_memory(tmp_path: Path) -> None:
     assert (tmp_path / "f.log").stat().st_size > 200_000
     assert log.tail == "x" * 4096
     file.close()
+
+
+def test_a_log_that_cannot_begin_anew_loses_lines_and_goes_on_later(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    log = LogFile(tmp_path / "folder" / "f.log", largest_bytes=10)
+    log.write(b"1234567\n")
+    (tmp_path / "folder").rename(tmp_path / "away")
+    log.write(b"lost line\n")
+    mine = os.open("/dev/null", os.O_WRONLY)  # takes the number of the file that was closed
+    log.write(b"lost too\n")
+    (tmp_path / "folder").mkdir()
+    log.write(b"there\n")
+    log.close()
+    os.close(mine)  # fails if the log has closed it
+    assert (tmp_path / "folder" / "f.log").read_bytes() == b"there\n"
+
+
+def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("there is no /dev/full")
+    (tmp_path / "f.log").symlink_to("/dev/full")
+    log = LogFile(tmp_path / "f.log")
+    log.write(b"lost\n")
+    log.close()
