@@ -96,7 +96,8 @@ def least_memory(whole: Path, slices: Path, home: Path, inputs: Mapping[str, Arr
         for way, directory in (("whole", whole), ("sliced", slices)):
             values = dict(inputs)
             for package in build_packages(directory, name=way, platform=aws, cache=home):
-                print(f"   {package.function.name:32} {Tried(local, package, values).least_mb():4} MB")
+                label = "whole model" if way == "whole" else f"slice {package.function.slice}"
+                print(f"   {label:32} {Tried(local, package, values).least_mb():4} MB")
 
 
 class Tried:
