@@ -37,6 +37,8 @@ from lamella.targets.local.guardian import owner_prefix
 from lamella.targets.local.sandbox import detect
 from lamella.targets.local.target import LocalTarget
 
+_KEPT = ("lock", "logs")  # in a platform's folder
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc, which is Linux's")
 
 NAME = f"isolation-{os.getpid()}"
@@ -364,7 +366,9 @@ def assert_nothing_is_left(folder: Path, seen: set[int], mounts: list[str], desc
             for path in parent.glob(f"{owner_prefix()}*")
         ],
         "temporary files": [str(path) for path in (folder / "temporary").rglob("*")],
-        "files of a platform": [str(path) for path in folder.glob("home/platforms/*/*") if path.name != "logs"],
+        "files of a platform": [
+            str(path) for path in folder.glob("home/platforms/*/*") if path.name not in ("lock", "logs")
+        ],
         "mounts": [line for line in mounted(folder) if line not in mounts],
     }
     say(f"of {len(seen)} processes", *(f"{len(what):4} {kind} left" for kind, what in left.items()))
