@@ -33,10 +33,10 @@ class Relaxation:
         most = functions.fastest_mb(least_mb)
         self._sizes = sizes = np.array([least_mb, *(np.clip(knee, least_mb, most) for knee in knees)])
         costs = model.costs(rows.load, sizes, workflow=rows.workflow)
-        saved_ms = costs.lost_ms - np.broadcast_to(costs.lost_ms, sizes.shape)[2]
-        warm_ms, cold_ms = (np.broadcast_to(ms, sizes.shape) for ms in (costs.warm_ms, costs.cold_ms - saved_ms))
+        avoided_ms = costs.lost_ms - np.broadcast_to(costs.lost_ms, sizes.shape)[2]
+        warm_ms, cold_ms = (np.broadcast_to(ms, sizes.shape) for ms in (costs.warm_ms, costs.cold_ms - avoided_ms))
         run_ms = warm_ms - costs.hop_ms
-        init_ms = costs.init_ms - saved_ms if cold is not None and pricing.init_billed else 0.0
+        init_ms = costs.init_ms - avoided_ms if cold is not None and pricing.init_billed else 0.0
         billed_ms, waited_ms = run_ms + init_ms, warm_ms if cold is None else cold_ms
         time_ms = np.where(rows.start == 0, cold_ms, warm_ms) if cold == "parallel" else waited_ms
         waited_usd = np.where(rows.workflow, pricing.workflow_gb_s_usd * WORKFLOW_GB / 1000, 0.0)
