@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
+from lamella.packaging.cache import in_use
 from lamella.packaging.package import Package, build_packages
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
@@ -51,6 +53,9 @@ class LocalTarget:
         self._platforms: dict[str, tuple[LocalPlatform, Limits]] = {}
         self._placed: dict[str, Placed] = {}
         self._changing, self._closed = RLock(), False
+        self._held = ExitStack()
+        if not keeps:
+            self._held.enter_context(in_use())
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
@@ -86,7 +91,8 @@ class LocalTarget:
 
     def _apply(self, wanted: Wanted, found: Deployment | None, source: str) -> Deployment:
         manifest = read_manifest(wanted.sliced)
-        packages = self._packages(wanted)
+        with in_use():
+            packages = self._kept(wanted, self._packages(wanted))
         number = 1 if found is None else max(version.number for version in found.versions) + 1
         platform, _ = self._platform(source, wanted.platform)
         version = Version(
@@ -99,7 +105,7 @@ class LocalTarget:
             mount=None if wanted.mount is None else str(wanted.mount),
             store=self._store(wanted),
             workflow=workflow_of(manifest, [package.function for package in packages]),
-            functions=functions_of(wanted, self._kept(wanted, packages), _planned(wanted)),
+            functions=functions_of(wanted, packages, _planned(wanted)),
         )
         functions = create_missing(platform, with_known_versions(found, version), version)
         version = replace(version, functions=functions)
@@ -239,6 +245,7 @@ class LocalTarget:
             platforms, self._platforms = list(self._platforms.values()), {}
         for platform, _ in platforms:
             platform.close()
+        self._held.close()
 
     def _placed_of(self, name: str, stage: str) -> Placed:
         placed = self._placed.get(key_of(name, stage))
