@@ -102,13 +102,14 @@ def test_what_was_not_used_for_long_is_removed_and_built_again(
 def test_a_deployment_s_copy_outlives_the_cache(packages: list[Package], cache: Path, tmp_path: Path) -> None:
     kept = [keep(package.folder, tmp_path / "deployment") for package in packages]
     pruned = prune(cache, older_than_days=0)
-    shared = [path for path in kept[0].rglob("*pybind11*")]
+    shared = list(kept[0].rglob("*pybind11*"))
     assert shared[0].stat().st_nlink == 2  # one in each package that is kept
     assert pruned.freed_bytes < shared[0].stat().st_size
     assert run_chain(kept, {"x": np.ones((1, 32), np.float32)})["y"].shape == (1, 32)
 
 
-def test_what_is_in_use_stays(packages: list[Package], cache: Path) -> None:
+@pytest.mark.usefixtures("packages")
+def test_what_is_in_use_stays(cache: Path) -> None:
     program = "import sys; from pathlib import Path; from lamella.packaging.cache import in_use\n"
     program += f"with in_use(Path({str(cache)!r})): print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], env=SURROUNDINGS, stdin=-1, stdout=-1, text=True) as user:
@@ -143,15 +144,15 @@ for number in range(12):
     while any(builder.poll() is None for builder in builders):
         try:
             pruned += len(prune(cache, older_than_days=0).removed)
-        except PackageError as error:
-            assert "nothing was pruned" in error.message
+        except PackageError:
             refused += 1
     assert [builder.communicate()[1].decode() for builder in builders] == ["", ""]
     assert pruned > 0
     assert refused > 0
 
 
-def test_what_an_interrupted_build_left_is_removed_however_new(packages: list[Package], cache: Path) -> None:
+@pytest.mark.usefixtures("packages")
+def test_what_an_interrupted_build_left_is_removed_however_new(cache: Path) -> None:
     left = cache / "packages" / ".building-abc"
     left.mkdir()
     (left / "half").write_text("content")

@@ -22,7 +22,6 @@ import lamella
 from lamella.errors import PackageError, SlicesError, UsageError
 from lamella.packaging import deflated
 from lamella.packaging import package as module
-from lamella.packaging.cache import remove_folder
 from lamella.packaging.items import write_items
 from lamella.packaging.package import Package, build_packages
 from lamella.packaging.wheels import is_unused
@@ -397,12 +396,10 @@ def test_what_packages_share_is_deflated_once_and_gives_the_same_bytes(
     assert write_zip(packages[1], tmp_path / "again.zip") == spliced[1]
 
 
-def test_a_package_is_zipped_whose_closure_was_pruned(sliced: Path, tmp_path: Path) -> None:
-    package = build_packages(sliced, name="mlp", platform=AWS, cache=tmp_path / "cache")[0]
-    expected = write_zip(package, tmp_path / "package.zip")
-    for place in package.closures:
-        remove_folder(place)
-    assert write_zip(package, tmp_path / "package.zip") == expected
+def test_a_package_is_zipped_whose_closure_was_pruned(packages: list[Package], tmp_path: Path) -> None:
+    expected = write_zip(packages[0], tmp_path / "package.zip")
+    pruned = replace(packages[0], closures=(*packages[0].closures[:1], tmp_path / "closures" / "pruned"))
+    assert write_zip(pruned, tmp_path / "package.zip") == expected
 
 
 def test_a_damaged_closure_goes_into_no_zip_file(sliced: Path, tmp_path: Path) -> None:
