@@ -82,6 +82,7 @@ MISTAKES = [
     ["logs", "mlp", "--follow", "--json"],
     ["rollback", "mlp@prod"],
     ["delete", "mlp"],
+    ["cache", "prune", "--all", "--older-than", "3"],
 ]
 
 
@@ -95,7 +96,7 @@ def check(name: str, text: str) -> None:
 
 
 VERBS = ["inspect", "plan", "platforms", "slice", "run", "verify", "convert"]
-VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor"]
+VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "cache"]
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

@@ -12,6 +12,7 @@ from typer.main import get_group
 
 from lamella import __version__
 from lamella.cli import output
+from lamella.cli.cache import cache
 from lamella.cli.check import check
 from lamella.cli.convert import convert
 from lamella.cli.delete import delete
@@ -58,6 +59,7 @@ for _verb, _panel in (
 ):
     app.command(rich_help_panel=_panel)(_verb)
 app.add_typer(trigger, rich_help_panel="Deploy slices")
+app.add_typer(cache, rich_help_panel="Deploy slices")
 
 
 def _show_version(wanted: bool) -> None:

@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import time
 from typing import Any, TypeVar
 
 from lamella.errors import MissingDependencyError, StoreError
 from lamella.stores.base import Buffer, Entry, check_key, may_begin_a_key, too_short
 from lamella.stores.bucket import Bucket, read_bucket
-from lamella.stores.s3_errors import conflict, errors, interrupted, past_end, refused_because_there
+from lamella.stores.s3_errors import errors, interrupted, past_end
 
 CONNECTIONS = 16
 """Kept open, and used by as many threads at once."""
@@ -47,28 +48,12 @@ class S3Store:
         """`s3://`, bucket and prefix, and the endpoint and region if they were given."""
         return self._bucket.uri()
 
-    def put(self, key: str, *buffers: Buffer) -> str:
+    def put(self, key: str, *buffers: Buffer, lasting: bool = True) -> str:
         """Write an object; above 64 MiB in parts, of which nothing is seen before the last has arrived."""
         place, uri = self._place(key)
         with errors(uri):
             self._write(place, buffers)
         return uri
-
-    def create(self, key: str, *buffers: Buffer) -> bool:
-        """Write it only if there is none (`If-None-Match: *`)."""
-        place, uri = self._place(key)
-        with errors(uri):
-            for _ in range(_ATTEMPTS):
-                try:
-                    self._write(place, buffers, IfNoneMatch="*")
-                except Exception as error:
-                    if refused_because_there(error):
-                        return False
-                    if not conflict(error):  # two writers at once: S3 asks one of them to try again
-                        raise
-                else:
-                    return True
-        raise StoreError(f"`{uri}` cannot be created: others write it all the time", hint="try again")
 
     def get(self, key: str) -> bytes:
         """The whole object."""
@@ -115,9 +100,10 @@ class S3Store:
         with errors(uri):
             self._client.delete_object(**place)
 
-    def delete_all(self, prefix: str) -> int:
+    def delete_all(self, prefix: str, *, older_than_s: float | None = None) -> int:
         """Remove every object whose key begins with `prefix`, a thousand a request; return how many there were."""
-        keys = [entry.key for entry in self.list(prefix)]
+        before = float("inf") if older_than_s is None else time() - older_than_s
+        keys = [entry.key for entry in self.list(prefix) if entry.modified < before]
         odd = [key for key in keys if _NOT_IN_XML.search(key)]  # such a request is XML, which cannot say these
         for key in odd:
             self.delete(key)
@@ -136,17 +122,15 @@ class S3Store:
                 hint="see what the credentials may do in this bucket",
             )
 
-    def _write(self, place: dict[str, str], buffers: Sequence[Buffer], **condition: str) -> None:
+    def _write(self, place: dict[str, str], buffers: Sequence[Buffer]) -> None:
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         if sum(map(len, views)) <= _PART_BYTES:
             whole = buffers[0] if len(buffers) == 1 and isinstance(buffers[0], bytes) else b"".join(views)
-            self._client.put_object(Body=whole, **place, **condition)
+            self._client.put_object(Body=whole, **place)
         else:
-            self._write_parts(place, tuple(_parts(views)), condition)
+            self._write_parts(place, tuple(_parts(views)))
 
-    def _write_parts(
-        self, place: dict[str, str], parts: Sequence[Sequence[memoryview]], condition: dict[str, str]
-    ) -> None:
+    def _write_parts(self, place: dict[str, str], parts: Sequence[Sequence[memoryview]]) -> None:
         upload = {**place, "UploadId": self._client.create_multipart_upload(**place)["UploadId"]}
 
         def send(numbered: tuple[int, Sequence[memoryview]]) -> dict[str, object]:
@@ -157,7 +141,7 @@ class S3Store:
         try:
             with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
                 sent = list(pool.map(send, enumerate(parts, 1)))
-            self._client.complete_multipart_upload(MultipartUpload={"Parts": sent}, **upload, **condition)
+            self._client.complete_multipart_upload(MultipartUpload={"Parts": sent}, **upload)
         except BaseException:
             with suppress(Exception):  # what failed first is what is told; a bucket's lifecycle ends the upload
                 self._client.abort_multipart_upload(**upload)

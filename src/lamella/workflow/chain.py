@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from secrets import token_hex
 from threading import Lock
-from time import monotonic, time
+from time import monotonic
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from lamella.errors import LamellaError, UsageError
+from lamella.errors import UsageError
 from lamella.runtime.feeds import check_feeds
 from lamella.runtime.references import ReferencedTensors
 from lamella.stores.base import Store
@@ -183,15 +182,13 @@ def inline_bytes(*limits_bytes: int | None) -> int:
 def delete_expired(store: Store, *, older_than_s: float) -> int:
     """Delete the references of requests that can no longer be under way, and say how many objects that were.
 
-    A request deletes its own when it ends; these are left where its process was killed.
+    A request deletes its own when it ends; these are left where its process was killed. In a folder, so is what the
+    process was writing then.
+
+    Raises:
+        StoreError: The store is unreachable, or refuses.
     """
-    before, count = time() - older_than_s, 0
-    for entry in list(store.list(PREFIX)):
-        if entry.modified < before:
-            with suppress(LamellaError):  # gone meanwhile, or next time
-                store.delete(entry.key)
-                count += 1
-    return count
+    return store.delete_all(PREFIX, older_than_s=older_than_s)
 
 
 def _checked(request_id: str | None) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
+from lamella.packaging.cache import in_use
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
@@ -50,6 +52,9 @@ class LocalTarget:
         self._platforms: dict[str, tuple[LocalPlatform, Limits]] = {}
         self._placed: dict[str, Placed] = {}
         self._changing, self._closed = RLock(), False
+        self._held = ExitStack()
+        if not keeps:
+            self._held.enter_context(in_use())
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
@@ -84,7 +89,8 @@ class LocalTarget:
                 raise
 
     def _apply(self, wanted: Wanted, found: Deployment | None, source: str) -> Deployment:
-        built = [self._kept(wanted, model) for model in build_models(wanted, store=self._store(wanted))]
+        with in_use():
+            built = [self._kept(wanted, model) for model in build_models(wanted, store=self._store(wanted))]
         functions = functions_of(wanted, built)
         self._check_free(functions, key_of(wanted.name, wanted.stage))
         number = 1 if found is None else max(version.number for version in found.versions) + 1
@@ -264,6 +270,7 @@ class LocalTarget:
             platforms, self._platforms = list(self._platforms.values()), {}
         for platform, _ in platforms:
             platform.close()
+        self._held.close()
 
     def _placed_of(self, name: str, stage: str) -> Placed:
         placed = self._placed.get(key_of(name, stage))
