@@ -14,10 +14,11 @@ from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, are_intact, digest_of, heaviest, item_of, write_items
+from lamella.packaging.layers import LayerFile
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
 from lamella.packaging.shared import engine_layer, own_layer
 from lamella.packaging.slice_files import SliceFiles, read_slice
-from lamella.platforms.base import Platform
+from lamella.platforms.base import Architecture, Platform
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.function import FILE_NAME, Delivery, FunctionConfig
 from lamella.slicing.verification import check_digests
@@ -38,6 +39,9 @@ class Package:
         sha256: Digest of all paths, modes and contents in it.
         unzipped_bytes: Bytes of its files.
         heaviest: Folders or files in it that take the most, with their bytes, in descending order.
+        files: What it holds, sorted by path.
+        architecture: The processors that it is for.
+        python: Minor version of the Python that it is for.
     """
 
     function: FunctionConfig
@@ -45,6 +49,9 @@ class Package:
     sha256: str
     unzipped_bytes: int
     heaviest: tuple[tuple[str, int], ...]
+    files: tuple[LayerFile, ...]
+    architecture: Architecture
+    python: str
 
 
 def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
@@ -100,7 +107,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         functions = [_function(name, part, manifest, delivery) for part in parts]
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
         list(pool.map(lambda found: found.bring(), delivered))
-        return list(pool.map(partial(_build, root, shared), delivered))
+        return list(pool.map(partial(_build, root, interpreter, shared), delivered))
 
 
 def _deliverer(
@@ -137,7 +144,7 @@ def _function(name: str, part: SliceFiles, manifest: Manifest, delivery: Deliver
     )
 
 
-def _build(root: Path, shared: Sequence[Item], delivered: Delivered) -> Package:
+def _build(root: Path, interpreter: Interpreter, shared: Sequence[Item], delivered: Delivered) -> Package:
     with tempfile.TemporaryDirectory(prefix="lamella-function-") as folder:
         delivered.function.write(Path(folder))
         described = item_of(FILE_NAME, (Path(folder) / FILE_NAME).read_bytes())
@@ -146,4 +153,5 @@ def _build(root: Path, shared: Sequence[Item], delivered: Delivered) -> Package:
     place = root / "packages" / digest
     ensure(place, partial(write_items, items=items), partial(are_intact, items=items))
     size, most = sum(item.size for item in items), heaviest((item.path, item.size) for item in items)
-    return Package(delivered.function, place, digest, size, most)
+    files = tuple(sorted((LayerFile(i.path, i.size, i.sha256) for i in items), key=lambda file: file.path))
+    return Package(delivered.function, place, digest, size, most, files, interpreter.architecture, interpreter.python)

@@ -11,6 +11,7 @@ from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
 from lamella.packaging.package import Package, build_packages
+from lamella.packaging.unpacked_images import from_images
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
@@ -275,7 +276,7 @@ class LocalTarget:
 
     def _packages(self, wanted: Wanted) -> list[Package]:
         check_travels(read_manifest(wanted.sliced))
-        return build_packages(
+        packages = build_packages(
             wanted.sliced,
             name=f"{wanted.name}-{wanted.stage}",
             platform=wanted.platform,
@@ -283,6 +284,7 @@ class LocalTarget:
             store=self._store(wanted),
             mount=wanted.mount,
         )
+        return from_images(packages) if wanted.delivery == "image" else packages
 
     def _kept(self, wanted: Wanted, packages: Sequence[Package]) -> list[Package]:
         if not self._keeps:
