@@ -92,12 +92,14 @@ def open_base(
     return BaseImage(source.name, config, tuple(_layers(source, manifest, config, blobs)))
 
 
+def is_layout(reference: str) -> bool:
+    """Whether a base image is said to be a folder, and not a name: `oci:FOLDER`, or a folder that is there."""
+    return reference.startswith("oci:") or Path(reference).is_dir()
+
+
 def _source(reference: str, *, plain_http: bool) -> ImageSource:
-    folder = Path(reference.removeprefix("oci:"))
-    if reference.startswith("oci:") or (folder / "index.json").is_file():
-        return LayoutSource(folder)
-    if folder.is_dir():
-        raise PackageError(f"`{folder}` is no OCI image layout", hint="write one with `skopeo copy ... oci:FOLDER`")
+    if is_layout(reference):
+        return LayoutSource(Path(reference.removeprefix("oci:")))
     return open_registry(parse_reference(reference), plain_http=plain_http)
 
 

@@ -122,16 +122,19 @@ class NewBlob:
         return self.size
 
 
+@dataclass(frozen=True)
 class Blobs:
     """Blobs in a folder, laid out as an OCI image layout has them: `blobs/sha256/DIGEST`. Several processes may add.
 
-    Args:
+    Attributes:
         folder: Where they lie.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._place = folder / "blobs" / "sha256"
+    folder: Path
+
+    @property
+    def _place(self) -> Path:
+        return self.folder / "blobs" / "sha256"
 
     def path(self, digest: str) -> Path:
         """Where a blob lies, or would lie."""

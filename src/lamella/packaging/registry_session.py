@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 import ssl
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
@@ -31,6 +32,7 @@ ATTEMPTS = 6
 _TEMPORARY = (408, 429, 500, 502, 503, 504)
 _LONGEST_WAIT_S = 30.0
 _TIMEOUT = urllib3.Timeout(connect=15.0, read=120.0)
+_PROBE_S = 5.0
 _BLOCK_BYTES = 1 << 20
 _LARGEST_ANSWER_BYTES = 1 << 20
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
@@ -89,7 +91,7 @@ class RegistrySession:
         plain_http: bool = False,
         first_wait_s: float = 0.5,
     ) -> None:
-        self._plain = plain_http or _is_loopback(address)
+        self._plain = plain_http or (_is_loopback(address) and not _speaks_tls(address))
         self.address, self._first_wait_s = address, first_wait_s
         self._credentials, self._authorizations = credentials, dict[str, str]()
         self.origin = f"{'http' if self._plain else 'https'}://{address}"
@@ -260,6 +262,21 @@ def _is_loopback(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _speaks_tls(address: str) -> bool:
+    """Whether a registry on this machine, which needs no TLS, has it all the same."""
+    parts = urlsplit(f"//{address}")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is said to it here
+    try:
+        with (
+            socket.create_connection((parts.hostname or "", parts.port or 443), _PROBE_S) as plain,
+            context.wrap_socket(plain),
+        ):
+            return True
+    except OSError:
+        return False
 
 
 def _refusal(response: Response, address: str, method: str, url: str) -> RegistryError:

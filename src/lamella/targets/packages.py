@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.base_images import DEFAULT_BASES, open_base
+from lamella.packaging.base_images import DEFAULT_BASES, is_layout, open_base
 from lamella.packaging.image_files import write_archive, write_layout
 from lamella.packaging.oci import Image, build_image, check_image_size, image_blobs
 from lamella.packaging.package import Package, build_packages
@@ -166,6 +166,8 @@ def _check(
         raise UsageError(f"`{format}` is no image", hint="choose `oci` as the format")
     if push is None and directory is None:
         raise UsageError("there is nowhere to write to", hint="name a folder, or a registry to push to")
+    if base_image is not None and base_image != NO_BASE and not is_layout(base_image):
+        parse_reference(base_image)  # before anything takes its time
     if push is not None and parse_reference(push).digest is not None:
         raise UsageError(f"`{push}` is an image already", hint="give a repository, and a tag where you want one")
 
