@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import quote, urljoin
 
 from lamella.errors import MissingDependencyError, RegistryError
@@ -243,7 +243,7 @@ class Registry:
             scope=self._scopes["pull,push"],
             expected=(202,),
             headers=headers,
-            body=lambda: _Span(file, upload.done, end),
+            body=lambda: cast("IO[bytes]", _Span(file, upload.done, end)),
         )
         self._content(response)
         return self._location(response, upload.url), end

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from time import sleep
-from typing import Protocol
+from typing import IO
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -25,6 +25,8 @@ from lamella.errors import RegistryError
 from lamella.packaging.credentials import Credentials
 
 Response = urllib3.BaseHTTPResponse
+Body = bytes | IO[bytes]
+"""What is sent: a file is read block by block."""
 
 ATTEMPTS = 6
 """How often something is tried that fails for a reason that may pass."""
@@ -36,14 +38,6 @@ _PROBE_S = 5.0
 _BLOCK_BYTES = 1 << 20
 _LARGEST_ANSWER_BYTES = 1 << 20
 _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
-
-
-class Body(Protocol):
-    """What is sent: read block by block."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes; none at the end."""
-        ...
 
 
 class Patience:
@@ -138,7 +132,7 @@ class RegistrySession:
         scope: str,
         expected: tuple[int, ...],
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], Body | bytes] | None = None,
+        body: Callable[[], Body] | None = None,
     ) -> Response:
         """Send one request, with credentials where the registry wants some; its body has not been read yet.
 
@@ -169,7 +163,7 @@ class RegistrySession:
         url: str,
         scope: str,
         headers: Mapping[str, str] | None,
-        body: Callable[[], Body | bytes] | None,
+        body: Callable[[], Body] | None,
     ) -> Response:
         sent = {"User-Agent": "lamella", "Accept-Encoding": "identity", **(headers or {})}
         if scope in self._authorizations and self._is_own(url):

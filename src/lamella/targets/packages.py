@@ -125,6 +125,7 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
     """
     _check(format, directory, delivery, base_image, push)
     chosen = platform if isinstance(platform, Platform) else load_platform(platform)
+    below = _base_name(base_image, chosen) if _is_image(format) else NO_BASE
     with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
         sliced = slices_of(source, Path(folder) / "slices", platform=chosen, slices=slices, verify=verify)
         packages = build_packages(
@@ -144,7 +145,7 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
         assert target is not None, "it was checked"
         limit = chosen.limits.package_unzipped_bytes
         return [_file(package, format, target, limit) for package in packages]
-    images = _images(packages, chosen, base_image, plain_http=plain_http)
+    images = _images(packages, chosen, below, plain_http=plain_http)
     made = [_described(package, image, format, chosen) for package, image in zip(packages, images, strict=True)]
     if target is not None:
         made = _written(images, made, format, target)
@@ -211,19 +212,20 @@ def _copied(package: Package, folder: Path) -> str:
     return package.sha256
 
 
-def _images(
-    packages: Sequence[Package], platform: Platform, base_image: str | None, *, plain_http: bool
-) -> list[Image]:
-    first = packages[0]
-    if base_image is None:
-        if platform.name not in DEFAULT_BASES:
-            raise UsageError(
-                f"no base image is known for {platform.title}", hint="name one with `--base-image`, or `none`"
-            )
-        base_image = DEFAULT_BASES[platform.name].format(python=first.python)
-    base = None
-    if base_image != NO_BASE:
-        base = open_base(base_image, architecture=first.architecture, blobs=image_blobs(), plain_http=plain_http)
+def _base_name(base_image: str | None, platform: Platform) -> str:
+    """The base image that was asked for, or the platform's, whose name the functions' Python completes."""
+    if base_image is not None:
+        return base_image
+    if platform.name not in DEFAULT_BASES:
+        raise UsageError(f"no base image is known for {platform.title}", hint="name one with `--base-image`, or `none`")
+    return DEFAULT_BASES[platform.name]
+
+
+def _images(packages: Sequence[Package], platform: Platform, below: str, *, plain_http: bool) -> list[Image]:
+    first, base = packages[0], None
+    if below != NO_BASE:
+        name = below.format(python=first.python) if below in DEFAULT_BASES.values() else below
+        base = open_base(name, architecture=first.architecture, blobs=image_blobs(), plain_http=plain_http)
     images = [build_image(package, base=base) for package in packages]
     for image in images:
         check_image_size(image, platform)
