@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lamella.planner import plan
     from lamella.slicing import slice, verify
     from lamella.targets import Endpoint, deploy
+    from lamella.targets.packages import package
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ __all__ = [
     "convert",
     "deploy",
     "load",
+    "package",
     "plan",
     "slice",
     "verify",
@@ -49,6 +51,7 @@ _HOMES = {
     "convert": "lamella.converters",
     "deploy": "lamella.targets",
     "load": "lamella.graph",
+    "package": "lamella.targets.packages",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",
     "verify": "lamella.slicing",

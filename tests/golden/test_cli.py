@@ -75,6 +75,15 @@ MISTAKES = [
     ["deploy", "mlp.slices", "--slices", "2"],
     ["deploy", "mlp.slices", "--memory", "lots"],
     ["deploy", "mlp.slices", "--target", "moon"],
+    ["package", "gone.onnx", "-o", "out"],
+    ["package", "mlp.slices"],
+    ["package", "mlp.slices", "-o", "out", "--push", "localhost:5000/mlp"],
+    ["package", "mlp.slices", "-o", "out", "--delivery", "image"],
+    ["package", "mlp.slices", "-o", "out", "--format", "oci", "--delivery", "package"],
+    ["package", "mlp.slices", "-o", "out", "--format", "oci", "--base-image", "Not An Image"],
+    ["package", "mlp.slices", "-o", "out", "--format", "oci", "--platform", "gcp-run"],
+    ["package", "mlp.slices", "-o", "out", "--format", "rpm"],
+    ["package", "mlp.slices", "--format", "oci", "--push", "localhost:5000/"],
     ["infer", "mlp", "--random"],
     ["infer", "mlp", "--random", "-o", "out.txt"],
     ["status", "mlp@no-such-stage-"],
@@ -95,7 +104,7 @@ def check(name: str, text: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-VERBS = ["inspect", "plan", "platforms", "slice", "run", "verify", "convert"]
+VERBS = ["inspect", "plan", "platforms", "slice", "run", "verify", "convert", "package"]
 VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "cache"]
 
 

@@ -22,6 +22,7 @@ from lamella.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, failure_of, 
 from lamella.cli.infer import infer
 from lamella.cli.inspect import inspect
 from lamella.cli.logs import logs
+from lamella.cli.package import package
 from lamella.cli.plan import plan
 from lamella.cli.platforms import platforms
 from lamella.cli.rollback import rollback
@@ -47,6 +48,7 @@ for _verb, _panel in (
     (platforms, "Look at platforms"),
     (convert, "Make files"),
     (slice, "Make files"),
+    (package, "Make files"),
     (run, "Run slices"),
     (verify, "Run slices"),
     (deploy, "Deploy slices"),

@@ -13,11 +13,11 @@ from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, are_intact, digest_of, heaviest, write_items
-from lamella.packaging.layers import Layer
+from lamella.packaging.layers import Layer, LayerFile
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
 from lamella.packaging.shared import engine_layer, own_layer
 from lamella.packaging.slice_files import SliceFiles, read_slice
-from lamella.platforms.base import Platform
+from lamella.platforms.base import Architecture, Platform
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.function import Delivery, FunctionConfig
 from lamella.slicing.verification import check_digests
@@ -41,6 +41,9 @@ class Package:
         sha256: Digest of all paths, modes and contents in it.
         unzipped_bytes: Bytes of its files.
         heaviest: Folders or files in it that take the most, with their bytes, in descending order.
+        files: What it holds, sorted by path.
+        architecture: The processors that it is for.
+        python: Minor version of the Python that it is for.
         closures: Where in the cache that lies which it shares with others.
     """
 
@@ -49,6 +52,9 @@ class Package:
     sha256: str
     unzipped_bytes: int
     heaviest: tuple[tuple[str, int], ...]
+    files: tuple[LayerFile, ...]
+    architecture: Architecture
+    python: str
     closures: tuple[Path, ...] = ()
 
 
@@ -107,7 +113,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
             check_size(platform, delivery, part.entry.index, (*_items(shared), *own))
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
         list(pool.map(lambda found: found.bring(), delivered))
-        return list(pool.map(partial(_build, root, shared), delivered))
+        return list(pool.map(partial(_build, root, interpreter, shared), delivered))
 
 
 def _deliverer(
@@ -147,10 +153,20 @@ def _function(name: str, part: SliceFiles, manifest: Manifest, delivery: Deliver
     )
 
 
-def _build(root: Path, shared: Sequence[Layer], delivered: Delivered) -> Package:
+def _build(root: Path, interpreter: Interpreter, shared: Sequence[Layer], delivered: Delivered) -> Package:
     items = (*_items(shared), *delivered.own_items)
     digest = digest_of(items)
     place = root / FOLDER / digest
     ensure(place, partial(write_items, items=items), partial(are_intact, items=items))
     size, most = sum(item.size for item in items), heaviest((item.path, item.size) for item in items)
-    return Package(delivered.function, place, digest, size, most, tuple(layer.place for layer in shared))
+    return Package(
+        delivered.function,
+        place,
+        digest,
+        size,
+        most,
+        files=tuple(sorted((LayerFile(i.path, i.size, i.sha256) for i in items), key=lambda file: file.path)),
+        architecture=interpreter.architecture,
+        python=interpreter.python,
+        closures=tuple(layer.place for layer in shared),
+    )

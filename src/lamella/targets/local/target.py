@@ -12,6 +12,7 @@ from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
 from lamella.packaging.cache import in_use
+from lamella.packaging.unpacked_images import from_images
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
@@ -58,7 +59,7 @@ class LocalTarget:
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
-        functions = functions_of(wanted, build_models(wanted, store=self._store(wanted)))
+        functions = functions_of(wanted, self._built(wanted))
         return changes(self._state.read(wanted.name, wanted.stage), functions)
 
     def apply(self, wanted: Wanted) -> Deployment:
@@ -90,7 +91,7 @@ class LocalTarget:
 
     def _apply(self, wanted: Wanted, found: Deployment | None, source: str) -> Deployment:
         with in_use():
-            built = [self._kept(wanted, model) for model in build_models(wanted, store=self._store(wanted))]
+            built = [self._kept(wanted, model) for model in self._built(wanted)]
         functions = functions_of(wanted, built)
         self._check_free(functions, key_of(wanted.name, wanted.stage))
         number = 1 if found is None else max(version.number for version in found.versions) + 1
@@ -304,6 +305,13 @@ class LocalTarget:
         for source in set(self._platforms) - used:
             self._platforms.pop(source)[0].close()
             remove_tree(self._platform_folder(source))
+
+    def _built(self, wanted: Wanted) -> list[BuiltModel]:
+        """Its models as packages: what runs from images is what was unpacked from them."""
+        built = build_models(wanted, store=self._store(wanted))
+        if wanted.delivery != "image":
+            return built
+        return [replace(model, packages=tuple(from_images(model.packages))) for model in built]
 
     def _kept(self, wanted: Wanted, model: BuiltModel) -> BuiltModel:
         if not self._keeps:
