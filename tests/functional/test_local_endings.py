@@ -258,6 +258,43 @@ def test_a_forked_child_that_exits_leaves_the_platform_to_its_parent(tmp_path: P
     assert list((tmp_path / "platform").glob("run-*")) == []
 
 
+def test_a_forked_child_is_told_that_it_has_no_platform(tmp_path: Path) -> None:
+    process = host(tmp_path, f"marker-{os.getpid()}-told")
+    child = """\
+def ask():
+    try:
+        platform.invoke('busy', b'0')
+    except Exception as error:
+        print(type(error).__name__, error.message, '|', error.hint, flush=True)
+    os._exit(0)
+
+import os; child = os.fork(); child or ask()
+os.waitpid(child, 0); print(platform.invoke('busy', b'0').status)
+"""
+    said, _ = process.communicate(f"exec({child!r})\n", timeout=30)
+    assert said == (
+        "UsageError the platform runs in the process that this one was forked from | "
+        "invoke over its `url`, or make the platform in the process that uses it\n200\n"
+    )
+
+
+def test_a_caller_who_is_interrupted_leaves_no_request(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS) as platform:
+        name = create(platform, tmp_path, "import time\n\ndef handle(event, context):\n    time.sleep(event)\n")
+        assert platform.invoke(name, b"0").status == 200
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                platform.invoke(name, b"19")
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        eventually(lambda: not platform.functions()[0].instances)
+
+
 def test_a_forked_child_that_lives_on_does_not_keep_the_folder(tmp_path: Path) -> None:
     process = host(tmp_path, f"marker-{os.getpid()}-living")
     fork = "import os; child = os.fork(); child or (time.sleep(20), os._exit(0))"
@@ -267,7 +304,7 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_folder(tmp_path: Path) -
 
 
 def test_starts_that_are_refused_or_given_up_leave_no_instances(tmp_path: Path) -> None:
-    with LocalPlatform(tmp_path / "platform", limits=LIMITS, concurrency=2, keep_alive_s=0.2) as platform:
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, most_instances=2, keep_alive_s=0.2) as platform:
         name = create(platform, tmp_path, "import time\ntime.sleep(1)\n\ndef handle(event, context):\n    return 1\n")
         with pytest.raises(RefusedError, match="Rate Exceeded"):
             platform.start(name, count=3).result()

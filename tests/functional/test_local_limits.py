@@ -315,6 +315,9 @@ def test_what_is_enforced_is_said_for_every_means() -> None:
         assert worst[limit].enforced != "yes"
         assert worst[limit].hint
     assert all(entry.hint is None for entry in best.values() if entry.enforced == "yes")
+    ends = {isolation: enforcement(detect(isolation, cgroups=False))[-1] for isolation in ("unshare", "none")}
+    assert [ends["none"].enforced, ends["unshare"].enforced] == ["partly", "yes"]  # a process may leave its group
+    assert ends["none"].hint
     if os.geteuid() == 0 and detect().hierarchy:
         assert best["memory"].enforced == "yes"
 

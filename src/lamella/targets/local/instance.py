@@ -263,6 +263,7 @@ class Instance:
             said = (failure.payload or b"").decode(errors="replace") or failure.reason
             raise RemoteError(
                 f"an instance of `{self._spec.name}` did not start: {failure.error_type}: {said}",
+                hint="see its log",
                 function=self._spec.name,
             )
 

@@ -124,7 +124,7 @@ class Pool:
         for instance, error in zip(instances, found, strict=True):
             if instance in self._ahead:  # else a request has taken it already
                 self._ahead.remove(instance)
-                if error is not None or self._closed:
+                if error is not None or self._closed or not instance.alive:
                     self._end(instance)
                 else:
                     self._idle.append(instance)
