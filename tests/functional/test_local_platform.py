@@ -609,6 +609,8 @@ def test_what_the_platform_does_not_have_is_refused(platform: LocalPlatform, tmp
         (replace(good, environment={"AB": "c" * 5000}), "takes 5002 bytes"),
         (replace(good, mounts=(Mount(tmp_path, "/mnt/../etc"),)), "cannot mount at"),
         (replace(good, reserved_concurrency=-1), "cannot reserve -1"),
+        (replace(good, reserved_concurrency=9999), "cannot reserve 9999 of 1000 requests"),
+        (replace(good, handler="app.handle\0"), "is no handler"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             platform.create(wrong)
