@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event, Thread
+from time import monotonic
 
 import numpy as np
 import onnx
@@ -297,8 +298,9 @@ def test_closing_waits_for_requests_under_way_and_takes_no_more(make: Make) -> N
     asking.start()
     assert began.wait(20)
     closing.start()
-    said = ""
+    said, deadline = "", monotonic() + 20
     while "chain is closed" not in said:
+        assert monotonic() < deadline
         with pytest.raises(UsageError) as refused:
             chain.infer_slice(9, {})
         said = str(refused.value)
