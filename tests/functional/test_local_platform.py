@@ -470,37 +470,6 @@ def test_a_start_ahead_that_takes_too_long_says_for_how_long(tmp_path: Path) -> 
             platform.start(name).result()
 
 
-def test_an_instance_that_ends_while_others_start_is_none(platform: LocalPlatform, make: Make, tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir(mode=0o777)
-    shared.chmod(0o777)
-    name = make(
-        f"""
-        import os, threading, time
-
-        def handle(event, context):
-            return 1
-
-        try:
-            os.close(os.open({str(shared / "first")!r}, os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            while not os.path.exists({str(shared / "ended")!r}):
-                time.sleep(0.01)
-            time.sleep(0.5)
-        else:
-            def end():
-                time.sleep(1)
-                os.close(os.open({str(shared / "ended")!r}, os.O_CREAT))
-                os._exit(1)
-
-            threading.Thread(target=end, daemon=True).start()
-        """,
-        mounts=(Mount(shared, str(shared), writable=True),),
-    )
-    assert platform.start(name, count=2).result() == 2
-    assert [function.instances for function in platform.functions() if function.name == name] == [1]
-
-
 def test_a_function_has_the_variables_of_aws_and_none_of_this_process(
     platform: LocalPlatform, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ class LocalPlatform:
 
     Raises:
         MissingDependencyError: aiohttp is not installed.
-        UsageError: The folder is in use by another platform, or the port by anybody.
+        UsageError: The folder is in use by another platform or cannot be written to, or the port is in use.
     """
 
     def __init__(  # noqa: PLR0913 - what a platform is
@@ -100,8 +100,7 @@ class LocalPlatform:
         self._process = os.getpid()
         self._closing = threading.RLock()  # not to lock up where a signal's handler closes it
         self._closed = False
-        self._lock = _claim(self._folder)
-        self._temporary = Path(tempfile.mkdtemp(prefix="run-", dir=self._folder))
+        self._lock, self._temporary = _claim(self._folder)
         try:
             self._host = self._make_host(limits, mb_per_vcpu)
             self._open()
@@ -337,15 +336,26 @@ class LocalPlatform:
         self.close()
 
 
-def _claim(folder: Path) -> int:
-    """Make the folder, remove what a platform has left in it that is no more, and keep others out."""
-    (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _claim(folder: Path) -> tuple[int, Path]:
+    """Keep others out of the folder, and remove what a platform has left in it that is no more.
+
+    Returns:
+        What holds the lock, and a new folder for temporary files.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
+        (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.glob("run-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            return lock, Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+        except BaseException:
+            os.close(lock)
+            raise
+    except BlockingIOError:
         raise UsageError(f"another platform uses `{folder}`", hint="close it, or give another folder") from None
-    for left in folder.glob("run-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    return lock
+    except OSError as error:
+        raise UsageError(
+            f"the platform cannot use `{folder}`: {error.strerror}", hint="give a folder that can be written to"
+        ) from error
