@@ -43,7 +43,7 @@ def fetch_weights(function: FunctionConfig) -> Iterator[FetchedWeights]:
 
     Takes as much memory as the objects are large, and keeps it as long as one of `initializers` is in use.
 
-    Fetching in a thread while the engine is imported was tried: the engine takes 45 ms, an S3 client's own import, which
+    Fetching in a thread while the engine is imported was tried: the engine takes 45 ms, an S3 client's import, which
     holds the interpreter, 350 ms, and 50 MB at 78 MB/s came no sooner (1.01 times as long, 1.06 on one core).
 
     Raises:

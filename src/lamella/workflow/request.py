@@ -127,8 +127,8 @@ class Request:
                 self._run_step(ready[0])
             else:
                 for step in ready:
-                    self._begin()
                     running.add(threads.submit(self._run_step, step))
+                    self._begin()  # not before: where Python is ending, none can be submitted
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
@@ -176,7 +176,7 @@ class Request:
             event = encode_event(Event(self._id, arrays, references, place))
             return self._setting.invoker.invoke(step.function, event, request_id=self._id)
 
-        answered, attempts = with_retries(attempt, self._setting.retries, self._stop)
+        answered, attempts = with_retries(attempt, self._setting.retries, self._stop, began=self._began)
         if answered.error_type is not None:
             raise _failure(step, answered, attempts)
         found = _read(step, answered.payload)

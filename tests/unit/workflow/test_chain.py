@@ -1,10 +1,13 @@
 """Slices over something that invokes them: the answer is the pipeline's, whatever fails on the way."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
+from time import monotonic
 
 import numpy as np
 import onnx
@@ -279,3 +282,54 @@ def test_only_old_references_expire(tmp_path: Path) -> None:
     assert delete_expired(store, older_than_s=3600) == 0
     assert delete_expired(store, older_than_s=-1) == 1
     assert objects(tmp_path) == ["weights/b"]
+
+
+def test_closing_waits_for_requests_under_way_and_takes_no_more(make: Make) -> None:
+    began, go_on, order = Event(), Event(), list[str]()
+
+    def hold(call: Call) -> None:
+        if call.function == "slice-0":
+            began.set()
+            assert go_on.wait(20)
+
+    chain, _ = make(diamond, slices=3, before=hold)
+    asking = Thread(target=lambda: (chain.infer({"x": np.ones((1, 8), np.float32)}), order.append("answered")))
+    closing = Thread(target=lambda: (chain.close(), order.append("closed")))
+    asking.start()
+    assert began.wait(20)
+    closing.start()
+    said, deadline = "", monotonic() + 20
+    while "chain is closed" not in said:
+        assert monotonic() < deadline
+        with pytest.raises(UsageError) as refused:
+            chain.infer_slice(9, {})
+        said = str(refused.value)
+    go_on.set()
+    asking.join(20)
+    closing.join(20)
+    assert sorted(order) == ["answered", "closed"]
+
+
+FORKING = """
+import os
+from lamella.errors import UsageError
+from lamella.workflow.chain import Chain
+from lamella.workflow.steps import Workflow
+
+chain = Chain(Workflow((), (), (), {}, ()), None)
+assert chain.infer({}).outputs == {}
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+else:
+    try:
+        chain.infer({})
+    except UsageError as error:
+        print(error.message, flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_forked_child_is_told_that_the_chain_is_not_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "this chain belongs to the process that this one was forked from\n", done.stderr
