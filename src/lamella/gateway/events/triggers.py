@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -15,6 +15,7 @@ from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.deployed import Deployed, Target, full_key, name_and_stage, on_target
 from lamella.gateway.events.keep_warm import KeepWarm, keep_warm
 from lamella.gateway.events.loops import deployments_of
+from lamella.gateway.events.shown import shown
 from lamella.gateway.events.trigger import Trigger, Warming, from_json, to_json
 from lamella.gateway.events.watcher import Watcher
 from lamella.stores.directory import path_of
@@ -112,7 +113,7 @@ class Triggers:
         """What makes requests for a deployment, as its front doors are shown."""
         with self._lock:
             return [
-                {"kind": "objects", "id": found.id, "input": found.input, "output": found.output}
+                {"kind": "objects", "id": found.id, "input": found.input, "output": shown(found.output)}
                 if isinstance(found, Trigger)
                 else {"kind": "keep_warm", "id": found.id, "interval_s": found.interval_s}
                 for found in self._all()
@@ -133,6 +134,34 @@ class Triggers:
         for active in ended:
             active.stop()
         self._remove(key, name)
+
+    def failed(self, key: str, name: str) -> list[dict[str, Any]]:
+        """What a trigger has given up, as `Watcher.failed`.
+
+        Raises:
+            UsageError: There is none of this id that watches something.
+            StoreError: Its dead-letter place cannot be read.
+        """
+        return [asdict(letter) for letter in self._watcher(key, name).failed()]
+
+    def retry(self, key: str, name: str, keys: Collection[str] | None) -> dict[str, str | None]:
+        """Put back what a trigger has given up, as `Watcher.retry`.
+
+        Raises:
+            UsageError: There is none of this id that watches something, or it has not given up such a key.
+            StoreError: A place cannot be read or written.
+        """
+        return self._watcher(key, name).retry(keys)
+
+    def _watcher(self, key: str, name: str) -> Watcher:
+        with self._lock:
+            found = self._watchers.get((full_key(key), name))
+        if found is None:
+            raise UsageError(
+                f"`{full_key(key)}` has no active trigger `{name}` that watches objects",
+                hint=f"see `lamella trigger list {full_key(key)}`",
+            )
+        return found
 
     def used(self, key: str) -> None:
         """A request has come for a deployment, which keeps its functions warm by itself."""
@@ -192,19 +221,20 @@ class Triggers:
         return on_target(self._target, key, used=self.used)
 
     def _view(self, trigger: Trigger | Warming) -> dict[str, Any]:
-        shown = {**to_json(trigger), "active": True}
-        del shown["schema"]
+        view = {**to_json(trigger), "active": True}
+        del view["schema"]
         if isinstance(trigger, Trigger):
             watched = self._watchers[trigger.deployment, trigger.id].status()
             return {
-                **shown,
+                **view,
+                "output": shown(trigger.output),
                 "done": watched.done,
                 "given_up": watched.given_up,
                 "waiting": watched.waiting,
                 "last_error": watched.last_error,
             }
         warming = self._warming[trigger.deployment]
-        return {**shown, "pings": warming.pings, "last_error": warming.last_error}
+        return {**view, "pings": warming.pings, "last_error": warming.last_error}
 
     def _path(self, key: str, name: str) -> Path:
         return self._folder / key_of(*name_and_stage(key)) / _FOLDER / f"{name}.json"

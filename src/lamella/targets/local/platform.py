@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -291,8 +292,12 @@ class LocalPlatform:
         """The log of a function; older parts of a long one lie beside it, as `NAME.log.1` and so on."""
         return self._folder / "logs" / f"{name}.log"
 
-    def close(self) -> None:
-        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing."""
+    def close(self, *, remove: bool = False) -> None:
+        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing.
+
+        Args:
+            remove: Whether the logs and the folder go, too.
+        """
         if os.getpid() != self._process:
             return
         with self._closing:
@@ -303,12 +308,16 @@ class LocalPlatform:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._host.guardian.close()
-        self._remove_files()
+        self._remove_files(with_logs=remove)
 
-    def _remove_files(self) -> None:
+    def _remove_files(self, *, with_logs: bool = False) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        # The file stays: who has it open already would else lock one that others do not see. Closing it would not be
-        # enough where a process forked from this one still has it.
+        if with_logs:  # the lock last, as long as it is held: from then on the folder is somebody else's
+            shutil.rmtree(self._folder / "logs", ignore_errors=True)
+            (self._folder / "lock").unlink(missing_ok=True)
+            with suppress(OSError):  # somebody is using it already
+                self._folder.rmdir()
+        # Closing it would not be enough where a process forked from this one still has it.
         fcntl.flock(self._lock, fcntl.LOCK_UN)
         os.close(self._lock)
 
@@ -325,13 +334,27 @@ class LocalPlatform:
 
 def _claim(folder: Path) -> int:
     """Make the folder, remove what a platform has left in it that is no more, and keep others out."""
-    (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    while (lock := _locked(folder)) is None:
+        pass
+    (folder / "logs").mkdir(exist_ok=True, mode=0o700)
+    for left in folder.glob("run-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return lock
+
+
+def _locked(folder: Path) -> int | None:
+    """The lock of a folder; None if its last owner has removed it meanwhile, so that others would not see it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
         raise UsageError(f"another platform uses `{folder}`", hint="close it, or give another folder") from None
-    for left in folder.glob("run-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    return lock
+    if os.fstat(lock).st_nlink:
+        return lock
+    os.close(lock)
+    return None

@@ -270,8 +270,7 @@ class LocalTarget:
         except LamellaError:  # one of them is damaged: who knows what it uses
             return
         for source in set(self._platforms) - used:
-            self._platforms.pop(source)[0].close()
-            remove_tree(self._platform_folder(source))
+            self._platforms.pop(source)[0].close(remove=True)
 
     def _packages(self, wanted: Wanted) -> list[Package]:
         check_travels(read_manifest(wanted.sliced))
