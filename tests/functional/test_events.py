@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,36 @@ def test_results_go_through_another_deployment(home: Home, sliced: Path, tmp_pat
     assert home.triggers.of("second@dev") == []
 
 
+def test_a_chain_of_deployments_waits_for_one_that_is_deleted_and_never_comes_back_to_one(
+    home: Home, sliced: Path, tmp_path: Path
+) -> None:
+    source, output = folders(tmp_path)
+    for name in ("model", "second", "third"):
+        home.deploy(sliced, name)
+    chain = f"deployment://second?output=deployment://third@dev?output={output}"
+    home.triggers.add(Trigger("model", str(source), chain, "tensors", poll_s=POLL_S, id="all", attempts=1))
+    for name, start in (
+        ("model", "deployment://second"),
+        ("second@dev", "deployment://third?output=deployment://model"),
+    ):
+        circle = f"{start}?output=deployment://{name}?output={tmp_path}/elsewhere"
+        with pytest.raises(UsageError, match="its own results") as caught:
+            home.triggers.add(Trigger(name, str(source), circle))
+        assert caught.value.hint
+    put(source, "a.npy")
+    eventually((output / "a.npy.npz").is_file)
+    wanted = expected(sliced, expected(sliced, expected(sliced, X)))
+    with np.load(output / "a.npy.npz") as found:
+        np.testing.assert_allclose(found["y"], wanted, rtol=1e-5, atol=1e-6)
+    home.target.delete("third")
+    put(source, "b.npy")
+    eventually(lambda: "third@dev" in str(home.triggers.of("model")[0]["last_error"]))
+    assert home.triggers.of("model")[0]["given_up"] == 0
+    home.deploy(sliced, "third")
+    eventually((output / "b.npy.npz").is_file)
+    eventually(lambda: home.triggers.of("model")[0]["done"] == 2)
+
+
 def test_two_platforms_in_one_process_do_not_disturb_each_other(
     endpoint: lamella.Endpoint, home: Home, sliced: Path
 ) -> None:
@@ -248,7 +279,7 @@ def test_a_trigger_that_cannot_start_is_shown_and_can_be_removed(home: Home, sli
     source, output = folders(tmp_path)
     home.deploy(sliced)
     home.triggers.add(Trigger("model", str(source), str(output), id="good"))
-    home.triggers.add(Trigger("model", str(source), str(output), id="bad"))
+    home.triggers.add(Trigger("model", str(source), str(tmp_path / "other"), id="bad"))
     home.close()
     (file,) = home.folder.rglob("bad.json")
     file.write_text("{")
@@ -325,6 +356,36 @@ def test_a_bucket_is_watched_whatever_its_keys_are(endpoint: lamella.Endpoint, b
     (row, _) = output.get("a.npy.txt").decode().splitlines()
     np.testing.assert_allclose([float(number) for number in row.split()], endpoint.infer({"x": X})["y"][0], rtol=1e-5)
     assert [entry.key for entry in dead.list()] == ["cat.jpg", "cat.jpg.error.json"]
+
+
+def test_what_a_bucket_has_given_up_is_put_back(endpoint: lamella.Endpoint, bucket: str, tmp_path: Path) -> None:
+    source, output, dead = (open_store(bucket.replace("?", f"/{place}?")) for place in ("in", "out", "dead"))
+    content = {}
+    for key, array in {"deep/er/a%20 b.npy": X, "wrong.npy": X[:, :3]}.items():
+        frame = BytesIO()
+        np.save(frame, array)
+        content[key] = frame.getvalue()
+        source.put(key, content[key])
+    with Receiver(lambda _: (403, {})) as refusing:
+        trigger = Trigger("model@dev", source.uri, refusing.url, "json", dead.uri, poll_s=0.2)
+        with Watcher(trigger, on_endpoint(endpoint), tmp_path / "state") as watcher:
+            eventually(lambda: watcher.status().given_up == 2)
+    source.delete("deep/er/a%20 b.npy")  # as whoever tidies up: the copy is all there is
+    trigger = replace(trigger, output=output.uri)
+    with Watcher(trigger, on_endpoint(endpoint), tmp_path / "state") as watcher:
+        first, second = watcher.failed()
+        assert (first.key, "403" in first.error, second.key, second.hint is not None) == (
+            "deep/er/a%20 b.npy",
+            True,
+            "wrong.npy",
+            True,
+        )
+        assert watcher.retry() == {first.key: None, second.key: None}
+        eventually(lambda: watcher.status() == Watched(1, 1, 0, None))
+        assert [letter.key for letter in watcher.failed()] == ["wrong.npy"]
+    assert [entry.key for entry in output.list()] == ["deep/er/a%20 b.npy.json"]
+    assert source.get("deep/er/a%20 b.npy") == content["deep/er/a%20 b.npy"]
+    assert [entry.key for entry in dead.list()] == ["wrong.npy", "wrong.npy.error.json"]
 
 
 @contextmanager
@@ -472,6 +533,32 @@ def test_the_service_keeps_triggers_going(cli: CommandLine, sliced: Path, tmp_pa
     cli("trigger", "add", "model", "--input", "in", "--output", "out")
     cli("delete", "model", "--yes")
     assert {path.name for path in cli.home.rglob("*") if path.is_file()} == {"lock", "port", "service.log", "token"}
+
+
+def test_the_command_line_lists_what_was_given_up_and_puts_it_back(
+    cli: CommandLine, sliced: Path, tmp_path: Path
+) -> None:
+    source, _ = folders(tmp_path)
+    cli("deploy", str(sliced), "--name", "model", "--memory", "1769")
+    name = cli("trigger", "add", "model", "--input", "in", "--output", "out", "--poll-s", "0.1")[0].strip()
+    warm = cli.json("trigger", "add", "model", "--keep-warm", "1h")
+    assert "nothing" in cli("trigger", "failed", "model", name)[1]
+    put(source, "c.jpg")
+    eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
+    assert "c.jpg" in cli("trigger", "failed", "model", name)[0]
+    (failed,) = cli.json("trigger", "failed", "model", name)["failed"]
+    assert (failed["key"], failed["attempts"]) == ("c.jpg", 1)
+    assert "`d.jpg`" in cli("trigger", "retry", "model", name, "d.jpg", status=2)[1]
+    assert "no active trigger" in cli("trigger", "retry", "model", warm["id"], status=2)[1]
+    (source / "c.jpg").unlink()
+    assert "put back 1 of 1" in cli("trigger", "retry", "model", name, "c.jpg")[1]
+    assert (source / "c.jpg").is_file()
+    eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
+    assert cli.json("trigger", "retry", "model", name)["objects"] == {"c.jpg": None}
+    (source / "c.jpg").unlink()
+    eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
+    put(source, "c.jpg", 2 * X)
+    assert "another object" in cli("trigger", "retry", "model", name)[1]
 
 
 def test_mistakes_with_triggers_are_explained(cli: CommandLine, sliced: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lamella.gateway.events.shown import shown
 from lamella.gateway.events.sinks.base import FinalError, Result, Sink
 from lamella.gateway.events.trigger import Trigger
 from lamella.stores.base import Entry, Store
+from lamella.targets.base import NotDeployedError
 from lamella.tensors import TensorSpec
 
 _MOST_KEPT = 64  # results that wait for a sink that fails; others are made again
@@ -177,6 +178,9 @@ class Answering:
             if not there:
                 self._forget(entry)
                 return None
+        if isinstance(error, NotDeployedError):  # the next one of a chain: its objects wait until it is there again
+            ledger.failed(key, etag, attempts - 1, error.message)
+            return error
         ledger.failed(key, etag, attempts, error.message)
         if attempts >= self._trigger.attempts or isinstance(error, (InputError, FinalError)):
             return self._given_up(entry, error, attempts)
