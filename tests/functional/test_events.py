@@ -13,11 +13,12 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
-from tests import models
+from tests import models, sql_servers
 from tests.conformance import s3_servers
 from tests.receiver import Receiver
 
@@ -555,10 +556,73 @@ def test_the_command_line_lists_what_was_given_up_and_puts_it_back(
     assert (source / "c.jpg").is_file()
     eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
     assert cli.json("trigger", "retry", "model", name)["objects"] == {"c.jpg": None}
-    (source / "c.jpg").unlink()
     eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
-    put(source, "c.jpg", 2 * X)
-    assert "another object" in cli("trigger", "retry", "model", name)[1]
+
+
+def test_a_service_that_is_killed_amid_an_object_answers_it_again(
+    cli: CommandLine, sliced: Path, tmp_path: Path
+) -> None:
+    source, _ = folders(tmp_path)
+    cli("deploy", str(sliced), "--name", "model", "--memory", "1769")
+    began, killed = Event(), Event()
+
+    def answer(_: int) -> tuple[int, dict[str, str]]:
+        began.set()
+        assert killed.wait(60)
+        return 200, {}
+
+    with Receiver(answer) as receiver:
+        cli(
+            "trigger", "add", "model", "--input", "in", "--output", f"{receiver.url}/hook?key=secret", "--poll-s", "0.1"
+        )
+        put(source, "a.npy")
+        assert began.wait(60)  # its result is on the way
+        os.kill(cli.pid, signal.SIGKILL)
+        killed.set()
+        eventually(lambda: cli.json("trigger", "list", "model")["triggers"][0]["done"] == 1)
+        first, *others = receiver.calls
+        assert [body["key"] for _, _, body in receiver.calls] == ["a.npy", "a.npy"]
+        assert {headers["Idempotency-Key"] for _, headers, _ in others} == {first[1]["Idempotency-Key"]}
+        assert all(path == "/hook?key=secret" for path, _, _ in receiver.calls)
+    for said in (cli("trigger", "list", "model"), cli("status", "model"), cli("status", "--json")):
+        assert "key=secret" not in "".join(said)
+    assert "key=secret" not in (cli.home / "service" / "service.log").read_text()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_database_gets_one_row_for_each_object_though_the_service_is_killed(
+    kind: str, cli: CommandLine, sliced: Path, tmp_path: Path
+) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
+    if package := sql_servers.lacking(kind):
+        pytest.skip(f"not installed: {package}")
+    source, _ = folders(tmp_path)
+    cli("deploy", str(sliced), "--name", "model", "--memory", "1769")
+    with sql_servers.sql_server(kind) as url:
+        driver = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}[kind]
+        engine = sqlalchemy.create_engine(url.replace(kind, driver, 1), poolclass=sqlalchemy.NullPool)
+
+        def keys() -> list[str]:
+            with engine.connect() as connection:
+                if not sqlalchemy.inspect(connection).has_table("found"):
+                    return []
+                table = sqlalchemy.Table("found", sqlalchemy.MetaData(), autoload_with=connection)
+                return list(connection.execute(sqlalchemy.select(table.c.key)).scalars())
+
+        where = ("--input", "in", "--output", f"{url}?table=found", "--poll-s", "0.1")
+        added = cli("trigger", "add", "model", *where)
+        for n in range(20):
+            put(source, f"{n}.npy", np.full((1, 32), n, np.float32))
+        eventually(lambda: len(keys()) >= 3)
+        os.kill(cli.pid, signal.SIGKILL)
+        cli("status")  # starts the service again
+        eventually(lambda: len(keys()) == 20)
+        eventually(lambda: cli.json("trigger", "list", "model")["triggers"][0]["done"] == 20)
+        assert sorted(keys()) == sorted(f"{n}.npy" for n in range(20))
+        for said in (added, cli("trigger", "list", "model"), cli("status", "model"), cli("status", "--json")):
+            assert sql_servers.QUOTED not in "".join(said)
+        assert "***" in cli("trigger", "list", "model", "--json")[0]
+    assert sql_servers.QUOTED not in (cli.home / "service" / "service.log").read_text()
 
 
 def test_mistakes_with_triggers_are_explained(cli: CommandLine, sliced: Path, tmp_path: Path) -> None:

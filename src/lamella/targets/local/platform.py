@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import fcntl
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -19,6 +17,7 @@ from typing import TypeVar
 from lamella.errors import UsageError
 from lamella.platforms.base import Limits
 from lamella.runtime.cpu import MB_PER_VCPU
+from lamella.targets.local.claim import LOGS, Claim
 from lamella.targets.local.events import RETRY_AFTER_S
 from lamella.targets.local.functions import FunctionStatus
 from lamella.targets.local.guardian import Guardian, remove_stale_cgroups
@@ -96,7 +95,7 @@ class LocalPlatform:
         self._process = os.getpid()
         self._closing = threading.RLock()  # not to lock up where a signal's handler closes it
         self._closed = False
-        self._lock = _claim(self._folder)
+        self._claim = Claim(self._folder)
         self._temporary = Path(tempfile.mkdtemp(prefix="run-", dir=self._folder))
         try:
             self._host = self._make_host(limits, mb_per_vcpu)
@@ -148,7 +147,7 @@ class LocalPlatform:
         self._ended = asyncio.Event()
         self._service = Service(
             self._host,
-            self._folder / "logs",
+            self._folder / LOGS,
             concurrency=self._concurrency,
             burst=self._burst,
             keep_alive_s=self._keep_alive_s,
@@ -290,7 +289,7 @@ class LocalPlatform:
 
     def logs(self, name: str) -> Path:
         """The log of a function; older parts of a long one lie beside it, as `NAME.log.1` and so on."""
-        return self._folder / "logs" / f"{name}.log"
+        return self._folder / LOGS / f"{name}.log"
 
     def close(self, *, remove: bool = False) -> None:
         """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing.
@@ -308,18 +307,11 @@ class LocalPlatform:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._host.guardian.close()
-        self._remove_files(with_logs=remove)
+        self._remove_files(all_of_them=remove)
 
-    def _remove_files(self, *, with_logs: bool = False) -> None:
+    def _remove_files(self, *, all_of_them: bool = False) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        if with_logs:  # the lock last, as long as it is held: from then on the folder is somebody else's
-            shutil.rmtree(self._folder / "logs", ignore_errors=True)
-            (self._folder / "lock").unlink(missing_ok=True)
-            with suppress(OSError):  # somebody is using it already
-                self._folder.rmdir()
-        # Closing it would not be enough where a process forked from this one still has it.
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        os.close(self._lock)
+        self._claim.release(remove=all_of_them)
 
     def __enter__(self) -> LocalPlatform:
         """The platform itself."""
@@ -330,31 +322,3 @@ class LocalPlatform:
     ) -> None:
         """Close it."""
         self.close()
-
-
-def _claim(folder: Path) -> int:
-    """Make the folder, remove what a platform has left in it that is no more, and keep others out."""
-    while (lock := _locked(folder)) is None:
-        pass
-    (folder / "logs").mkdir(exist_ok=True, mode=0o700)
-    for left in folder.glob("run-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    return lock
-
-
-def _locked(folder: Path) -> int | None:
-    """The lock of a folder; None if its last owner has removed it meanwhile, so that others would not see it."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise UsageError(f"another platform uses `{folder}`", hint="close it, or give another folder") from None
-    if os.fstat(lock).st_nlink:
-        return lock
-    os.close(lock)
-    return None
