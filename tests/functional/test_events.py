@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -244,6 +245,8 @@ def test_triggers_are_kept_listed_and_removed(home: Home, sliced: Path, tmp_path
     eventually(lambda: home.triggers.of("model")[0]["done"] == 2)
     first = (output / "a.npy.json").stat().st_mtime_ns
     (listed,) = home.triggers.of("model@dev")
+    (kept,) = home.folder.rglob(f"{trigger.id}.json")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert (listed["id"], listed["kind"], listed["input"], listed["active"]) == (
         trigger.id,
         "objects",

@@ -43,7 +43,15 @@ def url(tmp_path: Path) -> Iterator[str]:
     thread.start()
     port = asyncio.run_coroutine_threadsafe(start(), loop).result(10)
     yield f"http://127.0.0.1:{port}"
-    asyncio.run_coroutine_threadsafe(opened[0].cleanup(), loop).result(10)
+
+    async def end() -> None:
+        await opened[0].cleanup()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}  # connections that wait for what a test never sends
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+
+    asyncio.run_coroutine_threadsafe(end(), loop).result(30)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()

@@ -96,7 +96,7 @@ class Answering:
                 return "it is no more in the input, and has no copy"
             is_back = self._is_same(there, letter) if there else source.create(key, dead_letters.content(letter))
             if not is_back:
-                return "another object has its key in the input, and is answered by itself"
+                return "another object has its key in the input; remove one of the two"
             self._parts.ledger.reopen(key)
             dead_letters.remove(letter)
         return None

@@ -263,10 +263,12 @@ def _read(path: Path, key: str) -> Trigger | Warming:
 
 
 def _write(path: Path, trigger: Trigger | Warming) -> None:
-    """Whole or not at all, and on the disk before anything is done for it."""
+    """Whole or not at all, and on the disk before anything is done for it. Its user's alone: URLs may hold secrets."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(to_json(trigger), file, indent=1)
         file.write("\n")
         file.flush()
