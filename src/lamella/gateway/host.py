@@ -165,6 +165,20 @@ class Host:
         self._triggers.remove(model, name)
         return {"removed": name}
 
+    def failed(self, model: str, name: str) -> Json:
+        """What a trigger has given up."""
+        return {"failed": self._triggers.failed(model, name)}
+
+    def retry(self, model: str, name: str, body: bytes) -> Json:
+        """Put back what a trigger has given up: the `keys` of a JSON object, or everything where they are null."""
+        try:
+            keys = json.loads(body)["keys"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"this names no keys: {error!r}", hint='send `{"keys": null}`, or a list') from error
+        if keys is not None and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+            raise UsageError("`keys` is no list of texts", hint='send `{"keys": null}`, or a list')
+        return {"objects": self._triggers.retry(model, name, keys)}
+
     def tail(self, model: str, part: str | None) -> LogTail:
         """The logs of a deployment's functions, of one model's, or of one slice's."""
         address = read_address(model)

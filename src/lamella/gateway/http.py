@@ -81,6 +81,8 @@ class Door:
                 web.get("/lamella/deployments/{model}/triggers", self._triggers),
                 web.post("/lamella/deployments/{model}/triggers", self._add_trigger),
                 web.delete("/lamella/deployments/{model}/triggers/{trigger}", self._remove_trigger),
+                web.get("/lamella/deployments/{model}/triggers/{trigger}/failed", self._failed),
+                web.post("/lamella/deployments/{model}/triggers/{trigger}/retry", self._retry),
             ]
         )
         return app
@@ -178,6 +180,14 @@ class Door:
     async def _remove_trigger(self, request: web.Request) -> web.Response:
         name = request.match_info["trigger"]
         return _json(await self._in_thread(lambda: self._host.remove_trigger(_model(request), name)))
+
+    async def _failed(self, request: web.Request) -> web.Response:
+        name = request.match_info["trigger"]
+        return _json(await self._in_thread(lambda: self._host.failed(_model(request), name)))
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        body, name = await request.read(), request.match_info["trigger"]
+        return _json(await self._in_thread(lambda: self._host.retry(_model(request), name, body)))
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         """One JSON object a line; with `follow`, until the caller goes."""

@@ -14,7 +14,7 @@ from time import monotonic, sleep
 
 import lamella
 from lamella.errors import MissingDependencyError, RemoteError
-from lamella.gateway.address import ANY_HOST, Address, ServiceFolder
+from lamella.gateway.address import LOOPBACK, Address, ServiceFolder
 
 _START_S = 60.0
 _STOP_S = 60.0
@@ -32,9 +32,8 @@ def running_service(home: Path) -> Address | None:
 
 def _listens(address: Address) -> bool:
     """Whether somebody is there: the address may still be that of a process that was killed."""
-    host = "127.0.0.1" if address.host in ANY_HOST else address.host
     try:
-        socket.create_connection((host, address.port), timeout=_CONNECT_S).close()
+        socket.create_connection((address.connect_host, address.port), timeout=_CONNECT_S).close()
     except OSError:
         return False
     return True
@@ -45,7 +44,7 @@ def started_service(home: Path, *, host: str | None = None) -> Address:
 
     Args:
         home: The home folder.
-        host: Where a new one listens: `LAMELLA_HOST`, else loopback, by default.
+        host: Where a new one listens; None: as `LAMELLA_HOST` says, or on loopback if it is not set or empty.
 
     Raises:
         MissingDependencyError: The extra that it needs is not installed.
@@ -60,7 +59,7 @@ def started_service(home: Path, *, host: str | None = None) -> Address:
         )
     if found is not None:
         stop_service(home)
-    return _start(ServiceFolder(home), host or os.environ.get("LAMELLA_HOST"))
+    return _start(ServiceFolder(home), host or os.environ.get("LAMELLA_HOST") or LOOPBACK)
 
 
 def stop_service(home: Path) -> None:
@@ -94,10 +93,9 @@ def wait_for_end(home: Path) -> None:
         sleep(_POLL_S)
 
 
-def _start(folder: ServiceFolder, host: str | None) -> Address:
+def _start(folder: ServiceFolder, host: str) -> Address:
     folder.make()
-    command = [sys.executable, "-P", "-m", "lamella.gateway.service", "--home", str(folder.home)]
-    command += [] if host is None else ["--host", host]
+    command = [sys.executable, "-P", "-m", "lamella.gateway.service", "--home", str(folder.home), "--host", host]
     source = str(Path(lamella.__file__).parents[1])
     paths = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths or [source])}

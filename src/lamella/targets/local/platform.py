@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import fcntl
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -18,6 +16,7 @@ from typing import TypeVar
 from lamella.errors import UsageError
 from lamella.platforms.base import Limits
 from lamella.runtime.cpu import MB_PER_VCPU
+from lamella.targets.local.claim import LOGS, Claim
 from lamella.targets.local.events import RETRY_AFTER_S
 from lamella.targets.local.functions import FunctionStatus
 from lamella.targets.local.guardian import Guardian, remove_stale_cgroups
@@ -100,7 +99,8 @@ class LocalPlatform:
         self._process = os.getpid()
         self._closing = threading.RLock()  # not to lock up where a signal's handler closes it
         self._closed = False
-        self._lock, self._temporary = _claim(self._folder)
+        self._claim = Claim(self._folder)
+        self._temporary = self._claim.temporary
         try:
             self._host = self._make_host(limits, mb_per_vcpu)
             self._open()
@@ -151,7 +151,7 @@ class LocalPlatform:
         self._ended = asyncio.Event()
         self._service = Service(
             self._host,
-            self._folder / "logs",
+            self._folder / LOGS,
             concurrency=self._concurrency,
             most_instances=self._most_instances,
             burst=self._burst,
@@ -302,10 +302,14 @@ class LocalPlatform:
 
     def logs(self, name: str) -> Path:
         """The log of a function; older parts of a long one lie beside it, as `NAME.log.1` and so on."""
-        return self._folder / "logs" / f"{name}.log"
+        return self._folder / LOGS / f"{name}.log"
 
-    def close(self) -> None:
-        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing."""
+    def close(self, *, remove: bool = False) -> None:
+        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing.
+
+        Args:
+            remove: Whether the logs and the folder go, too.
+        """
         if os.getpid() != self._process:
             return
         with self._closing:
@@ -316,14 +320,11 @@ class LocalPlatform:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._host.guardian.close()
-        self._remove_files()
+        self._remove_files(all_of_them=remove)
 
-    def _remove_files(self) -> None:
+    def _remove_files(self, *, all_of_them: bool = False) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        # The file stays: who has it open already would else lock one that others do not see. Closing it would not be
-        # enough where a process forked from this one still has it.
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        os.close(self._lock)
+        self._claim.release(remove=all_of_them)
 
     def __enter__(self) -> LocalPlatform:
         """The platform itself."""
@@ -334,28 +335,3 @@ class LocalPlatform:
     ) -> None:
         """Close it."""
         self.close()
-
-
-def _claim(folder: Path) -> tuple[int, Path]:
-    """Keep others out of the folder, and remove what a platform has left in it that is no more.
-
-    Returns:
-        What holds the lock, and a new folder for temporary files.
-    """
-    try:
-        (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for left in folder.glob("run-*"):
-                shutil.rmtree(left, ignore_errors=True)
-            return lock, Path(tempfile.mkdtemp(prefix="run-", dir=folder))
-        except BaseException:
-            os.close(lock)
-            raise
-    except BlockingIOError:
-        raise UsageError(f"another platform uses `{folder}`", hint="close it, or give another folder") from None
-    except OSError as error:
-        raise UsageError(
-            f"the platform cannot use `{folder}`: {error.strerror}", hint="give a folder that can be written to"
-        ) from error

@@ -303,8 +303,7 @@ class LocalTarget:
         except LamellaError:  # one of them is damaged: who knows what it uses
             return
         for source in set(self._platforms) - used:
-            self._platforms.pop(source)[0].close()
-            remove_tree(self._platform_folder(source))
+            self._platforms.pop(source)[0].close(remove=True)
 
     def _built(self, wanted: Wanted) -> list[BuiltModel]:
         """Its models as packages: what runs from images is what was unpacked from them."""
