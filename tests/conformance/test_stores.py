@@ -263,6 +263,31 @@ def test_writing_again_changes_the_etag(store: Store) -> None:
     assert len(seen) == 3
 
 
+def test_creating_writes_once(store: Store) -> None:
+    assert store.create("a/b", b"first", b"!")
+    assert not store.create("a/b", b"second")
+    assert store.create("a/b", b"first!")  # as after a connection that broke before the answer
+    assert store.get("a/b") == b"first!"
+    store.delete("a/b")
+    assert store.create("a/b", b"third")
+    assert listed(store) == ["a/b"]
+
+
+def test_of_many_who_create_at_once_one_succeeds(store: Store) -> None:
+    start = Event()
+
+    def create(number: int) -> bool:
+        start.wait(10)
+        return store.create("race", str(number).encode())
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(create, number) for number in range(8)]
+        start.set()
+        won = [number for number, each in enumerate(waiting) if each.result(60)]
+    assert len(won) == 1
+    assert store.get("race") == str(won[0]).encode()
+
+
 def test_only_old_objects_are_deleted_where_an_age_is_given(store: Store) -> None:
     store.put("old/a", b"1")
     store.put("other", b"2")
@@ -308,9 +333,10 @@ def test_an_object_that_is_a_folder_too(request: pytest.FixtureRequest, store: S
     store.put("a", b"1")
     store.put("b/c", b"2")
     if request.node.callspec.params["uri"] == "directory":
-        for key in ("a/b", "b"):
-            with pytest.raises(StoreError, match="a folder is in its place"):
-                store.put(key, b"3")
+        for action in (store.put, store.create):
+            for key in ("a/b", "b"):
+                with pytest.raises(StoreError, match="a folder is in its place"):
+                    action(key, b"3")
     else:
         store.put("a/b", b"3")
         store.put("b", b"4")

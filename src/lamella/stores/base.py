@@ -50,6 +50,13 @@ class Store(Protocol):
         """
         ...
 
+    def create(self, key: str, *buffers: Buffer) -> bool:
+        """Write it unless another is there: of several writers at once, one. False if another was there already.
+
+        One with the same bytes counts as written: where a connection breaks, nobody can tell who wrote it.
+        """
+        ...
+
     def get(self, key: str) -> bytes:
         """The whole object."""
         ...

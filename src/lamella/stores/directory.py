@@ -55,6 +55,19 @@ class DirectoryStore:
             os.replace(temporary, path)
         return _uri(path)
 
+    def create(self, key: str, *buffers: Buffer) -> bool:
+        """Write it unless another is there."""
+        path = self._path(key)
+        with _errors(_uri(path)), _written(path, buffers, lasting=True) as temporary:
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                if path.is_dir():
+                    raise IsADirectoryError from None
+                return path.read_bytes() == b"".join(buffers)
+            os.unlink(temporary)
+        return True
+
     def get(self, key: str) -> bytes:
         """The whole file."""
         path = self._path(key)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from lamella.errors import MissingDependencyError, StoreError
 from lamella.stores.base import Buffer, Entry, check_key, may_begin_a_key, too_short
 from lamella.stores.bucket import Bucket, read_bucket
-from lamella.stores.s3_errors import errors, interrupted, past_end
+from lamella.stores.s3_errors import conflict, errors, interrupted, past_end, refused_because_there
 
 CONNECTIONS = 16
 """Kept open, and used by as many threads at once."""
@@ -54,6 +54,22 @@ class S3Store:
         with errors(uri):
             self._write(place, buffers)
         return uri
+
+    def create(self, key: str, *buffers: Buffer) -> bool:
+        """Write it unless another is there (`If-None-Match: *`)."""
+        place, uri = self._place(key)
+        with errors(uri):
+            for _ in range(_ATTEMPTS):
+                try:
+                    self._write(place, buffers, IfNoneMatch="*")
+                except Exception as error:
+                    if refused_because_there(error):  # perhaps by the first of two attempts, whose answer was lost
+                        return self.get(key) == b"".join(buffers)
+                    if not conflict(error):  # two writers at once: S3 asks one of them to try again
+                        raise
+                else:
+                    return True
+        raise StoreError(f"`{uri}` cannot be created: others write it all the time", hint="try again")
 
     def get(self, key: str) -> bytes:
         """The whole object."""
@@ -122,15 +138,17 @@ class S3Store:
                 hint="see what the credentials may do in this bucket",
             )
 
-    def _write(self, place: dict[str, str], buffers: Sequence[Buffer]) -> None:
+    def _write(self, place: dict[str, str], buffers: Sequence[Buffer], **condition: str) -> None:
         views = [memoryview(buffer).cast("B") for buffer in buffers]
         if sum(map(len, views)) <= _PART_BYTES:
             whole = buffers[0] if len(buffers) == 1 and isinstance(buffers[0], bytes) else b"".join(views)
-            self._client.put_object(Body=whole, **place)
+            self._client.put_object(Body=whole, **place, **condition)
         else:
-            self._write_parts(place, tuple(_parts(views)))
+            self._write_parts(place, tuple(_parts(views)), condition)
 
-    def _write_parts(self, place: dict[str, str], parts: Sequence[Sequence[memoryview]]) -> None:
+    def _write_parts(
+        self, place: dict[str, str], parts: Sequence[Sequence[memoryview]], condition: dict[str, str]
+    ) -> None:
         upload = {**place, "UploadId": self._client.create_multipart_upload(**place)["UploadId"]}
 
         def send(numbered: tuple[int, Sequence[memoryview]]) -> dict[str, object]:
@@ -141,7 +159,7 @@ class S3Store:
         try:
             with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
                 sent = list(pool.map(send, enumerate(parts, 1)))
-            self._client.complete_multipart_upload(MultipartUpload={"Parts": sent}, **upload)
+            self._client.complete_multipart_upload(MultipartUpload={"Parts": sent}, **upload, **condition)
         except BaseException:
             with suppress(Exception):  # what failed first is what is told; a bucket's lifecycle ends the upload
                 self._client.abort_multipart_upload(**upload)

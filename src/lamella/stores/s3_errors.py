@@ -27,6 +27,16 @@ def errors(uri: str) -> Iterator[None]:
         raise _unanswered(uri, error) from error
 
 
+def refused_because_there(error: Exception) -> bool:
+    """Whether a conditional write found an object."""
+    return _code(error) in ("PreconditionFailed", "412")
+
+
+def conflict(error: Exception) -> bool:
+    """Whether two conditional writes met."""
+    return _code(error) in ("ConditionalRequestConflict", "409")
+
+
 def past_end(error: Exception) -> bool:
     """Whether a range begins behind the object's end."""
     return _code(error) in ("InvalidRange", "416")

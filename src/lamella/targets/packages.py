@@ -19,8 +19,7 @@ from lamella.packaging.zip import write_zip
 from lamella.platforms import Platform, load_platform
 from lamella.runtime.function import Delivery
 from lamella.slicing.placement import copy
-from lamella.targets.deploying import name_of
-from lamella.targets.sources import slices_of
+from lamella.targets.sources import name_of, slices_of
 from lamella.targets.state import check_name
 
 if TYPE_CHECKING:
