@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from tests.functional.packages import damage, run_chain
 
 import lamella
 from lamella.errors import PackageError
-from lamella.packaging.cache import in_use
+from lamella.packaging import layers
+from lamella.packaging.cache import ensure, in_use, remove_folder
 from lamella.packaging.inventory import Kept, disk_bytes, inventory
 from lamella.packaging.package import Package, build_packages
 from lamella.packaging.pruning import prune, verify
@@ -123,6 +125,36 @@ def test_what_is_in_use_stays(cache: Path) -> None:
         assert len(prune(cache, older_than_days=0, dry_run=True).removed) == 4
         user.communicate("")
     assert len(prune(cache, older_than_days=0).removed) == 4
+
+
+def test_what_a_deployment_of_this_process_runs_from_stays(
+    sliced: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAMELLA_HOME", str(cache))
+    with lamella.deploy(sliced, name="mlp", platform="aws-lambda", target="local") as endpoint:
+        with pytest.raises(PackageError, match="something runs from them"):
+            prune(older_than_days=0)
+        assert endpoint.infer({"x": np.ones((1, 32), np.float32)})["y"].shape == (1, 32)
+    assert len(prune(older_than_days=0).removed) == 4
+
+
+def test_a_layer_that_is_pruned_as_soon_as_it_is_there_is_built_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it may be where a file system locks no folders."""
+    removals = [True, False]
+
+    def ensure_and_lose(folder: Path, fill: Any, is_intact: Any) -> None:
+        ensure(folder, fill, is_intact)
+        if removals.pop(0):
+            remove_folder(folder)
+
+    monkeypatch.setattr(layers, "ensure", ensure_and_lose)
+    layer = layers.ensure_layer(cache, ["key"], lambda folder: (folder / "file").touch())
+    assert [file.path for file in layer.files] == ["file"]
+    removals[:] = [True] * 9
+    with pytest.raises(PackageError, match="gone whenever it was written"):
+        layers.ensure_layer(cache, ["other"], lambda folder: (folder / "file").touch())
 
 
 def test_pruning_beside_builds_breaks_none(sliced: Path, cache: Path) -> None:
