@@ -144,11 +144,12 @@ def test_an_answer_says_whether_to_try_again(status: int, kind: type[LamellaErro
     assert "secret" not in caught.value.message
 
 
-@pytest.mark.parametrize("location", ["/elsewhere", "file:///etc/passwd", "ftp://127.0.0.1/"])
+@pytest.mark.parametrize("location", ["/elsewhere", "file:///etc/passwd", "https://127.0.0.1/?token=secret"])
 def test_redirects_are_not_followed(location: str) -> None:
     with Receiver(lambda _: (307, {"Location": location})) as receiver:
-        with pytest.raises(FinalError, match="redirects"):
+        with pytest.raises(FinalError, match="redirects") as caught:
             opened(receiver.url).deliver(RESULT)
+        assert "secret" not in caught.value.message
         assert len(receiver.calls) == 1
 
 

@@ -70,7 +70,8 @@ class WebhookSink:
             return
         if 300 <= status < 400:
             raise FinalError(
-                f"`{self._shown}` redirects to `{location}`, which is not followed", hint="give the URL that answers"
+                f"`{self._shown}` redirects to `{shown(location or '')}`, which is not followed",
+                hint="give the URL that answers",
             )
         if status < 500 and status not in _PASSING:
             raise FinalError(
