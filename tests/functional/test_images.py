@@ -214,6 +214,53 @@ def test_an_image_stands_on_a_base_from_a_layout(
         check_image_size(image, replace(AWS, limits=replace(AWS.limits, image_bytes=90_000_000)))
 
 
+def written_base(image: Image, folder: Path, config: dict[str, Any], layers: dict[str, str], kind: str) -> Path:
+    """A layout with the image under another run configuration, manifest type, and other types of layers."""
+    content = {**json.loads(image.blobs.read(image.config)), "config": config}
+    blob = image.blobs.add(json.dumps(content).encode(), "application/vnd.docker.container.image.v1+json")
+    manifest = json.loads(image.blobs.read(image.manifest))
+    for layer in manifest["layers"]:
+        layer["mediaType"] = layers.get(layer["mediaType"], layer["mediaType"])
+    manifest |= {"config": blob.view(), "mediaType": kind}
+    described = image.blobs.add(json.dumps(manifest).encode(), kind)
+    write_layout([replace(image, config=blob, manifest=described)], folder)
+    return folder
+
+
+def test_on_a_base_of_aws_lambda_s_its_own_runtime_calls_the_handler(
+    images: list[Image], packages: list[Package], cache: Path, tmp_path: Path
+) -> None:
+    """Pulled from a registry, such bases come in Docker's types."""
+    run = {
+        "Entrypoint": ["/lambda-entrypoint.sh"],
+        "Env": ["LANG=en_US.UTF-8", "LAMBDA_TASK_ROOT=/var/task", "LAMBDA_RUNTIME_DIR=/var/runtime"],
+        "WorkingDir": "/var/task",
+    }
+    docker = {
+        "application/vnd.oci.image.layer.v1.tar+gzip": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.oci.image.layer.v1.tar": "application/vnd.docker.image.rootfs.diff.tar",
+    }
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    layout = written_base(images[0], tmp_path / "base", run, docker, kind)
+    base = open_base(layout, architecture=packages[1].architecture, blobs=image_blobs(cache))
+    image = build_image(packages[1], base=base, cache=cache)
+    found = json.loads(image.blobs.read(image.config))["config"]
+    assert found == {**run, "Cmd": ["lamella.runtime.handler.handle"]}
+    manifest = json.loads(image.blobs.read(image.manifest))
+    assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+    assert {layer["mediaType"] for layer in manifest["layers"]} == docker.keys()
+
+
+def test_layers_that_lambda_does_not_take_are_refused(
+    images: list[Image], packages: list[Package], cache: Path, tmp_path: Path
+) -> None:
+    kind = "application/vnd.oci.image.layer.v1.tar"
+    zstd = {f"{kind}+gzip": f"{kind}+zstd"}
+    layout = written_base(images[0], tmp_path / "base", {}, zstd, "application/vnd.oci.image.manifest.v1+json")
+    with pytest.raises(PackageError, match=r"has a layer of type `.*zstd`, which AWS Lambda does not take"):
+        open_base(layout, architecture=packages[0].architecture, blobs=image_blobs(cache))
+
+
 def test_a_base_for_other_processors_is_refused(images: list[Image], cache: Path, tmp_path: Path) -> None:
     write_layout(images[:1], tmp_path / "layout")
     other: Any = "arm64" if json.loads(images[0].blobs.read(images[0].config))["architecture"] == "amd64" else "x86_64"

@@ -10,10 +10,11 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkstemp
+from time import time
 from typing import BinaryIO
 
 from lamella.errors import PackageError
@@ -31,6 +32,8 @@ LARGEST_DOCUMENT_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_PARTIAL = ".building-"
+_ABANDONED_AFTER_S = 3600.0
 _DAMAGED = "pull or build the image again"
 
 
@@ -183,7 +186,8 @@ class Blobs:
         """
         try:
             self._place.mkdir(parents=True, exist_ok=True)
-            descriptor, name = mkstemp(prefix=".building-", dir=self._place)
+            self._remove_abandoned()
+            descriptor, name = mkstemp(prefix=_PARTIAL, dir=self._place)
             partial = Path(name)
             try:
                 with os.fdopen(descriptor, "wb", buffering=BLOCK_BYTES) as file:
@@ -201,6 +205,13 @@ class Blobs:
                 f"a blob cannot be written to `{self._place}`: {error.strerror or error}",
                 hint="make room, or let `LAMELLA_HOME` name a folder that has some",
             ) from error
+
+    def _remove_abandoned(self) -> None:
+        """Remove what processes left that were killed: nobody has written to it for an hour."""
+        for path in self._place.glob(f"{_PARTIAL}*"):
+            with suppress(FileNotFoundError):
+                if time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                    path.unlink()
 
 
 def _check(blob: NewBlob, expected: Descriptor | None) -> None:
