@@ -11,7 +11,7 @@ import typer
 
 from lamella.cli import output
 from lamella.cli.deployments import DEPLOYMENT, Stage, key, print_functions, service
-from lamella.cli.options import INPUTS, Json, Slices
+from lamella.cli.options import Json, NoVerify, Slices
 from lamella.cli.sizes import parse_memory_mb, parse_slices
 
 if TYPE_CHECKING:
@@ -102,10 +102,7 @@ def deploy(
         ),
     ] = None,
     slices: Slices = None,
-    no_verify: Annotated[
-        bool,
-        typer.Option("--no-verify", rich_help_panel=INPUTS, help="Do not compare new slices with the whole model."),
-    ] = False,
+    no_verify: NoVerify = False,
     json: Json = False,
 ) -> None:
     """Deploy a model in slices, each in a function of its own. What was deployed before can be rolled back to."""

@@ -29,6 +29,8 @@ def status(
         for found in _deployments()
         if wanted in (None, (found["name"], found["stage"])) and (stage is None or name or found["stage"] == stage)
     ]
+    if wanted is not None and not deployments:
+        find(*wanted)  # deleted meanwhile, which this says
     if json:
         output.json_object("lamella.status/1", {"deployments": deployments})
     elif wanted is not None:

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import token_urlsafe
 
-ANY_HOST = ("", "0.0.0.0")
-"""Listening on every interface, loopback included."""
+_ANY_HOST = ("", "0.0.0.0")  # every interface, loopback included
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,14 @@ class Address:
     version: str
 
     @property
+    def host_from_here(self) -> str:
+        """Where this machine reaches it."""
+        return "127.0.0.1" if self.host in _ANY_HOST else self.host
+
+    @property
     def url(self) -> str:
         """Its URL, without a slash at the end."""
-        host = "127.0.0.1" if self.host in ANY_HOST else self.host
+        host = self.host_from_here
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 

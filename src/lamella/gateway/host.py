@@ -14,7 +14,7 @@ from typing import Any
 from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.trigger import from_json
 from lamella.gateway.events.triggers import Triggers
-from lamella.gateway.faults import fault, status_of
+from lamella.gateway.faults import defect, fault, status_of
 from lamella.gateway.jobs import Jobs, Message
 from lamella.gateway.protocol import metadata, read_request, write_response
 from lamella.gateway.views import change_view, deployment_view, wanted_of
@@ -22,6 +22,8 @@ from lamella.targets.base import DEFAULT_STAGE, Deployment, NotDeployedError, ke
 from lamella.targets.changes import changes
 from lamella.targets.local.tail import LogTail
 from lamella.targets.local.target import LocalTarget
+from lamella.targets.state import check_name
+from lamella.workflow.chain import is_request_id
 
 Json = dict[str, Any]
 _log = logging.getLogger("lamella.service")
@@ -51,10 +53,9 @@ class Host:
             return self._infer(model, version, body, header_length)
         except LamellaError as error:
             return Message({"status": status_of(error)}, json.dumps(fault(error)).encode())
-        except Exception:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
-            _log.exception("a defect while `%s` was asked", model)
-            content = {"error": "the service has a defect", "hint": "see its log: `service/service.log`"}
-            return Message({"status": 500}, json.dumps(content).encode())
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            _log.exception("`%s` cannot be answered", model)
+            return Message({"status": 500}, json.dumps(defect(error)).encode())
         finally:
             self._leave()
 
@@ -69,7 +70,7 @@ class Host:
             stage=stage,
             version=None if version is None else deployment.live,
             slice=request.slice,
-            request_id=request.request_id,
+            request_id=request.request_id if is_request_id(request.request_id or "") else None,
         )
         response = write_response(request, answer, deployment)
         return Message({"status": 200, "header_length": response.header_length}, response.body)
@@ -127,14 +128,14 @@ class Host:
         return self._view(self._target.rollback(name, stage=stage))
 
     def delete(self, model: str, jobs: Jobs) -> Json:
-        """End a deployment, and forget its results."""
+        """End a deployment, and forget its results; says whether the service ends with it, too."""
         name, stage = split(model)
         self._triggers.stop(self.find(model).key)
         self._target.delete(name, stage=stage)
         jobs.forget(lambda head: split(str(head["model"])) == (name, stage))
         with self._lock:
             self._last_use_s = -math.inf  # if this was the last one, nobody waits for the service any more
-        return {"deleted": f"{name}@{stage}"}
+        return {"deleted": f"{name}@{stage}", "service_ends": self.is_idle(0.0)}
 
     def triggers(self, model: str) -> Json:
         """What makes requests for a deployment by itself, and how that goes."""
@@ -199,6 +200,7 @@ class Host:
 def split(model: str) -> tuple[str, str]:
     """Name and stage: `bert@prod`, or `bert` for the default stage."""
     name, _, stage = model.partition("@")
-    if not name:
-        raise NotDeployedError("a deployment has a name", hint="see `lamella status`")
-    return name, stage or DEFAULT_STAGE
+    try:  # names become names of folders
+        return check_name(name, "name"), check_name(stage or DEFAULT_STAGE, "stage")
+    except UsageError as error:
+        raise NotDeployedError(f"nothing is deployed as `{model}`", hint=error.hint) from error

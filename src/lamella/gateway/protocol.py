@@ -27,7 +27,7 @@ class InferRequest:
     """What a client asks.
 
     Attributes:
-        request_id: Its name for the request; None where it gave none.
+        request_id: Its name for the request, any text; None where it gave none.
         inputs: The arrays that it gave; views of the body where they came as bytes.
         outputs: Names of the outputs that it wants; empty: all.
         binary: Of these outputs, which it wants as bytes; None: all of them, or none, as `all_binary` says.
@@ -51,11 +51,6 @@ class Response:
 
     body: bytes
     header_length: int | None
-
-    @property
-    def content_type(self) -> str:
-        """Its media type."""
-        return "application/json" if self.header_length is None else "application/octet-stream"
 
 
 def read_request(body: bytes, header_length: str | None) -> InferRequest:
@@ -145,7 +140,7 @@ def write_response(request: InferRequest, answer: Answer, deployment: Deployment
     content: dict[str, object] = {
         "model_name": deployment.name,
         "model_version": str(deployment.live),
-        "id": answer.request_id,
+        "id": request.request_id or answer.request_id,
         "outputs": entries,
     }
     if request.wants_timeline:

@@ -21,12 +21,19 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def home_folder() -> Path:
-    """Where deployments are kept: `$LAMELLA_HOME`, else `~/.local/share/lamella` (`XDG_DATA_HOME`)."""
+    """Where deployments are kept: `$LAMELLA_HOME`, else `~/.local/share/lamella` (`XDG_DATA_HOME`).
+
+    Raises:
+        UsageError: The user has no home folder.
+    """
     given = os.environ.get("LAMELLA_HOME")
     if given:
         return Path(given).absolute()
     data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share").absolute() / "lamella"
+    try:
+        return (Path(data) if data else Path.home() / ".local" / "share").absolute() / "lamella"
+    except RuntimeError as error:
+        raise UsageError("this user has no home folder", hint="set `LAMELLA_HOME` to a folder") from error
 
 
 def check_name(text: str, what: str) -> str:
@@ -135,7 +142,7 @@ def _read(path: Path) -> Deployment:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != SCHEMA:
-            raise LamellaError(f"`{path}` is of another version of Lamella", hint="delete and deploy it again")
+            raise LamellaError(f"`{path}` is of another version of Lamella", hint="remove its folder, and deploy again")
         return _deployment(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LamellaError(f"`{path}` is damaged: {error!r}", hint="remove its folder, and deploy again") from error
