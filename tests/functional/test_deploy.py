@@ -91,6 +91,15 @@ def test_everything_that_can_be_sliced_can_be_deployed(
     assert {function.memory_mb for function in endpoint.functions} == {FULL_SPEED_MB}
 
 
+def test_a_model_can_be_deployed_in_as_many_slices_as_there_can_be(
+    lamella_endpoint: Callable[..., lamella.Endpoint], tmp_path: Path
+) -> None:
+    path = models.mlp(tmp_path / "mlp.onnx")
+    endpoint = lamella_endpoint(path, slices="max", memory_mb=FULL_SPEED_MB)
+    assert len(endpoint.functions) == len(lamella.plan(path, slices="max").slices) > 2
+    np.testing.assert_allclose(endpoint.infer({"x": X})["y"], expected(path, x=X)["y"], rtol=1e-5, atol=1e-6)
+
+
 def test_an_endpoint_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()

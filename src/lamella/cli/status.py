@@ -36,7 +36,7 @@ def status(
     elif wanted is not None:
         _print_one(deployments[0])
     else:
-        _print_all(deployments)
+        _print_all(deployments, stage)
 
 
 def _deployments() -> list[dict[str, Any]]:
@@ -49,9 +49,9 @@ def _deployments() -> list[dict[str, Any]]:
     return found
 
 
-def _print_all(deployments: Sequence[Mapping[str, Any]]) -> None:
+def _print_all(deployments: Sequence[Mapping[str, Any]], stage: str | None) -> None:
     if not deployments:
-        output.message("nothing is deployed")
+        output.message("nothing is deployed" if stage is None else f"nothing is deployed to the stage `{stage}`")
         return
     rows = [
         (

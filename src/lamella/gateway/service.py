@@ -101,9 +101,10 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
 
     try:
         await web.TCPSite(runner, host, port).start()
-    except OSError:
+    except OSError as error:
         if not port:
             raise
+        _log.warning("port %s cannot be had, and another one is taken: %s", port, error)
         await web.TCPSite(runner, host, 0).start()
     return int(runner.addresses[0][1])
 

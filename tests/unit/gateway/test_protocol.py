@@ -98,6 +98,8 @@ def test_numbers_that_json_lacks_are_texts() -> None:
         (b'{"inputs": [], "parameters": []}', None),
         (b'{"inputs": [], "parameters": {"slice": true}}', None),
         (b'{"inputs": [], "id": 1}', None),
+        (b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 2}}]}', None),
+        (b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]}', None),
         (b'\xff{"inputs": []}', None),
     ],
 )
