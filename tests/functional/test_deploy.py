@@ -119,7 +119,8 @@ def test_what_cannot_be_deployed_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     before, model = own_processes(), models.mlp(tmp_path / "mlp.onnx")
-    for options in ({"memory_mb": 99_999}, {"name": "No Name"}, {"target": "moon"}, {"platform": "aws-lamda"}):
+    sizes = [{"memory_mb": size} for size in (99_999, 0, -1, 512.5)]
+    for options in (*sizes, {"name": "No Name"}, {"target": "moon"}, {"platform": "aws-lamda"}):
         with pytest.raises(LamellaError) as caught:
             lamella.deploy(model, slices=1, **options)
         assert caught.value.hint
@@ -438,6 +439,7 @@ def test_logs_are_followed(cli: CommandLine, tmp_path: Path) -> None:
 
 
 def test_the_service_is_its_users_alone(cli: CommandLine) -> None:
+    cli.environment["LAMELLA_HOST"] = ""  # as good as not set
     cli("deploy", "mlp.onnx", "--slices", "1", "--memory", "1769")
     folder = ServiceFolder(cli.home)
     assert folder.token_file.stat().st_mode & 0o077 == 0
@@ -446,6 +448,10 @@ def test_the_service_is_its_users_alone(cli: CommandLine) -> None:
     listening = [c for c in psutil.Process(cli.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+    cli("deploy", "mlp.onnx", "--slices", "1", "--memory", "1769", "--stage", "prod")
+    service = cli.pid
+    assert cli.json("delete", "mlp@prod", "--yes") == {"schema": "lamella.delete/1", "deleted": "mlp@prod"}
+    assert cli.pid == service
 
 
 def test_the_doctor_says_what_is_enforced(cli: CommandLine) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -106,6 +105,7 @@ def deploy(
     json: Json = False,
 ) -> None:
     """Deploy a model in slices, each in a function of its own. What was deployed before can be rolled back to."""
+    from lamella.packaging.cache import scratch
     from lamella.platforms import load_platform
     from lamella.targets.base import Wanted
     from lamella.targets.deploying import name_of
@@ -119,11 +119,10 @@ def deploy(
     limits, home = load_platform(platform), home_folder()
     memory_mb = None if memory is None else parse_memory_mb(memory)
     count = None if slices is None else parse_slices(slices)
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with TemporaryDirectory(prefix="slices-", dir=home) as folder:
+    with scratch(home) as folder:
         with output.status(f"slicing {source}"):
             sliced = slices_of(
-                source, Path(folder) / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify
+                source, folder / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify
             )
         bare, named = key(name or name_of(sliced), stage)
         wanted = Wanted(

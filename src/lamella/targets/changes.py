@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lamella.errors import PlanError
+from lamella.errors import PlanError, UsageError
 from lamella.targets.base import Change, DeployedFunction, Deployment, Version, Wanted
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ def functions_of(
         planned_mb: Memory that each slice was planned with.
 
     Raises:
+        UsageError: The memory is no number that makes sense.
         PlanError: The platform does not allow what is wanted.
     """
+    if wanted.memory_mb is not None and not (isinstance(wanted.memory_mb, int) and wanted.memory_mb > 0):
+        raise UsageError(f"functions cannot have {wanted.memory_mb} MB of memory", hint="give a whole number above 0")
     return tuple(
         _function(wanted, package, wanted.memory_mb or planned_mb[package.function.slice])
         for package in packages

@@ -85,5 +85,5 @@ def _planned(
             return plan(source, slices=slices)
         return plan(source, platform=platform, slices=slices, cold=cold)
     raise UsageError(
-        f"a {type(source).__name__} cannot be deployed", hint="give a slices directory, a plan, or a model"
+        f"`{type(source).__name__}` is nothing that can be deployed", hint="give a slices directory, a plan, or a model"
     )
