@@ -27,7 +27,7 @@ def functions_of(
         UsageError: The memory is no number that makes sense.
         PlanError: The platform does not allow what is wanted.
     """
-    if wanted.memory_mb is not None and not (isinstance(wanted.memory_mb, int) and wanted.memory_mb > 0):
+    if wanted.memory_mb is not None and (type(wanted.memory_mb) is not int or wanted.memory_mb < 1):
         raise UsageError(f"functions cannot have {wanted.memory_mb} MB of memory", hint="give a whole number above 0")
     return tuple(
         _function(wanted, package, wanted.memory_mb or planned_mb[package.function.slice])
