@@ -111,16 +111,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     group = get_group(app)
-    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if verb is not None and verb not in group.commands:
-        return _fail(unknown_verb(verb, list(group.commands)))
+    unknown = _unknown_verb(group, [argument for argument in arguments if not argument.startswith("-")])
+    if unknown is not None:
+        return _fail(unknown)
     try:
         # Not `app()`: that would handle errors, interrupts and closed pipes in its own way.
         with group.make_context("lamella", arguments or ["--help"]) as context:
             group.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit as end:  # how the library that prints `--help` takes it that nobody reads on
+        raise BrokenPipeError from end
     return 0
+
+
+def _unknown_verb(group: object, words: list[str], parents: str = "") -> Failure | None:
+    """What to say where the first word is no verb, or the second none of the verbs that the first one has."""
+    commands = getattr(group, "commands", None)
+    if not words or commands is None:
+        return None
+    if words[0] not in commands:
+        return unknown_verb(words[0], list(commands), parents)
+    return _unknown_verb(commands[words[0]], words[1:], f"{parents}{words[0]} ")
 
 
 def _fail(failure: Failure) -> int:

@@ -13,9 +13,30 @@ import numpy as np
 from lamella.array_files import as_input, datatype_of_spec, read_archive, read_array
 from lamella.errors import InputError, UsageError
 from lamella.graph.samples import sample_inputs
+from lamella.runtime.feeds import check_feeds
 from lamella.tensors import Array, TensorSpec, array_from
 
 _ARCHIVE = ".npz"
+
+
+def feeds(
+    arguments: Sequence[str],
+    required: Sequence[TensorSpec],
+    optional: Sequence[TensorSpec],
+    *,
+    bounds: Mapping[str, int],
+    random: bool,
+    seed: int,
+) -> dict[str, Array]:
+    """Everything that a model takes: what was given, and made-up tensors for the rest, where that is wanted.
+
+    Raises:
+        UsageError: An argument makes no sense.
+        InputError: An input is missing, unknown, cannot be read, or is of another datatype or shape.
+    """
+    specs = (*required, *optional)
+    given = check_feeds(read_inputs(arguments, specs), (), specs)  # what is given first: the rest follows its sizes
+    return check_feeds(completed(given, required, random=random, seed=seed, bounds=bounds), required, optional)
 
 
 def read_inputs(arguments: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, Array]:

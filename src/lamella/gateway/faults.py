@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 from lamella import errors
 from lamella.errors import LamellaError, RemoteError
-from lamella.gateway.jobs import UnknownRequestError
+from lamella.gateway.jobs import TooManyRequestsError, UnknownRequestError
 from lamella.targets.base import NotDeployedError
 
-_OWN: Mapping[str, type[LamellaError]] = {kind.__name__: kind for kind in (NotDeployedError, UnknownRequestError)}
+_OWN: Mapping[str, type[LamellaError]] = {
+    kind.__name__: kind for kind in (NotDeployedError, UnknownRequestError, TooManyRequestsError)
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def status_of(error: LamellaError) -> int:
@@ -19,13 +23,25 @@ def status_of(error: LamellaError) -> int:
     if isinstance(error, errors.MissingDependencyError):
         return 501
     if isinstance(error, RemoteError):
-        return 503 if "TooManyRequests" in error.message else 502
+        busy = isinstance(error, TooManyRequestsError) or "TooManyRequests" in error.message  # ours, or the platform's
+        return 503 if busy else 502
     return 400 if error.exit_status == 2 else 500
 
 
 def fault(error: LamellaError) -> dict[str, object]:
     """An error as JSON values."""
     return {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+
+
+def defect(error: Exception) -> dict[str, object]:
+    """An exception that is nobody's answer, as JSON values: the machine's fault, or the service's own."""
+    hint = "see its log: `service/service.log`"
+    if not isinstance(error, OSError):
+        return fault(RemoteError("the service has a defect", hint=hint))
+    if error.errno in _FULL:
+        hint = "free some space, or set `LAMELLA_HOME` to a folder on another disk"
+    where = f"`{error.filename}`: " if error.filename is not None else ""
+    return fault(RemoteError(f"the service failed: {where}{(error.strerror or str(error)).lower()}", hint=hint))
 
 
 def error_of(content: Mapping[str, object], status: int) -> LamellaError:

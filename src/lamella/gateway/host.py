@@ -14,7 +14,7 @@ from typing import Any
 from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.trigger import from_json
 from lamella.gateway.events.triggers import Triggers
-from lamella.gateway.faults import fault, status_of
+from lamella.gateway.faults import defect, fault, status_of
 from lamella.gateway.jobs import Jobs, Message
 from lamella.gateway.protocol import metadata, read_request, write_response
 from lamella.gateway.views import change_view, deployment_view, wanted_of
@@ -23,6 +23,7 @@ from lamella.targets.base import Deployment, NotDeployedError, key_of
 from lamella.targets.changes import changes
 from lamella.targets.local.tail import LogTail
 from lamella.targets.local.target import LocalTarget
+from lamella.workflow.chain import is_request_id
 
 Json = dict[str, Any]
 _log = logging.getLogger("lamella.service")
@@ -52,10 +53,9 @@ class Host:
             return self._infer(model, version, body, header_length)
         except LamellaError as error:
             return Message({"status": status_of(error)}, json.dumps(fault(error)).encode())
-        except Exception:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
-            _log.exception("a defect while `%s` was asked", model)
-            content = {"error": "the service has a defect", "hint": "see its log: `service/service.log`"}
-            return Message({"status": 500}, json.dumps(content).encode())
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            _log.exception("`%s` cannot be answered", model)
+            return Message({"status": 500}, json.dumps(defect(error)).encode())
         finally:
             self._leave()
 
@@ -70,7 +70,7 @@ class Host:
             model=address.model,
             version=None if version is None else deployment.live,
             slice=request.slice,
-            request_id=request.request_id,
+            request_id=request.request_id if is_request_id(request.request_id or "") else None,
         )
         response = write_response(request, answer, deployment, model=address.model)
         return Message({"status": 200, "header_length": response.header_length}, response.body)
@@ -139,14 +139,14 @@ class Host:
         return self._view(self._target.rollback(address.name, stage=address.stage, to=to))
 
     def delete(self, deployment: str, jobs: Jobs) -> Json:
-        """End a deployment, and forget its results."""
+        """End a deployment, and forget its results; says whether the service ends with it, too."""
         address = read_deployment(deployment)
         self._triggers.stop(self._target.find(address.name, stage=address.stage).key)
         self._target.delete(address.name, stage=address.stage)
         jobs.forget(lambda head: read_address(str(head["model"])).key == address.key)
         with self._lock:
             self._last_use_s = -math.inf  # if this was the last one, nobody waits for the service any more
-        return {"deleted": address.key}
+        return {"deleted": address.key, "service_ends": self.is_idle(0.0)}
 
     def triggers(self, model: str) -> Json:
         """What makes requests for a deployment, or one model of it, by itself, and how that goes."""

@@ -8,11 +8,12 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lamella import __version__
 from lamella.errors import LamellaError
-from lamella.gateway.faults import fault, status_of
+from lamella.gateway.faults import defect, fault, status_of
 from lamella.gateway.host import Host
 from lamella.gateway.jobs import Jobs, Message
 from lamella.gateway.protocol import HEADER_LENGTH
@@ -46,6 +47,8 @@ class Door:
     ) -> None:
         self._host, self._jobs, self._token, self._most = host, jobs, token.encode(), most_body_bytes
         self._token_hint = token_hint
+        self._inferring = ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="lamella-infer")
+        # Requests that take their time must not keep anybody from asking how things are, or from deleting them.
         self._threads = ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="lamella-door")
         self._closing = asyncio.Event()
 
@@ -93,7 +96,8 @@ class Door:
 
     def close(self) -> None:
         """Release the threads, once the server has stopped."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._inferring, self._threads):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse strangers, and make errors answers."""
@@ -107,13 +111,15 @@ class Door:
             return await handler(request)
         except LamellaError as error:
             return _json(fault(error), status_of(error))
-        except web.HTTPRequestEntityTooLarge:
-            return _refusal(413, f"the body is larger than {self._most} bytes", "send less at a time")
         except web.HTTPException as error:
+            if isinstance(error, web.HTTPRequestEntityTooLarge):
+                error.set_status(413, f"the body is larger than {self._most} bytes")
             return _refusal(error.status, error.reason.lower(), "see the Open Inference Protocol")
-        except Exception:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
-            _log.exception("a defect while answering %s %s", request.method, request.path)
-            return _refusal(500, "the service has a defect", "see its log: `service/service.log`")
+        except (web.RequestPayloadError, ConnectionError) as error:
+            return _refusal(400, f"the body cannot be read: {error}", "check its length and `Content-Encoding`")
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            _log.exception("cannot answer %s %s", request.method, request.path)
+            return _json(defect(error), 500)
 
     def _is_known(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")
@@ -136,14 +142,16 @@ class Door:
 
     async def _ready(self, request: web.Request) -> web.Response:
         await self._in_thread(lambda: self._host.find(_model(request), _version(request)))
-        return _json({"ready": True})
+        return _json({"name": _model(request), "ready": True})
 
     async def _infer(self, request: web.Request) -> web.Response:
         body, header_length = await request.read(), request.headers.get(HEADER_LENGTH)
         model, version = _model(request), _version(request)
-        preferences = [value.strip().lower() for value in request.headers.get("Prefer", "").split(",")]
+        wanted = ",".join(request.headers.getall("Prefer", []))
+        preferences = [value.strip().lower() for value in wanted.split(",")]
         if "respond-async" not in preferences:
-            return _replay(await self._in_thread(lambda: self._host.infer(model, version, body, header_length)))
+            answer = partial(self._host.infer, model, version, body, header_length)
+            return _replay(await asyncio.get_running_loop().run_in_executor(self._inferring, answer))
         await self._in_thread(lambda: self._host.find(model, version))
         message = Message({"model": model, "version": version, "header_length": header_length}, body)
         job = await self._in_thread(lambda: self._jobs.submit(message))

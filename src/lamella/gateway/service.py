@@ -114,6 +114,8 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
             await web.TCPSite(runner, host, number).start()
         except OSError as error:
             failure = error
+            if number:
+                _log.warning("port %s cannot be had, and another one is taken: %s", number, error)
         else:
             return int(runner.addresses[0][1])
     raise UsageError(

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,14 +81,18 @@ def stop_service(home: Path) -> None:
     wait_for_end(home)
 
 
-def wait_for_end(home: Path) -> None:
+def wait_for_end(home: Path, *, unless: Callable[[], bool] = lambda: False) -> None:
     """Wait until a service that is ending has ended.
+
+    Args:
+        home: The home folder.
+        unless: Whether it has a reason to go on, of which nobody knew.
 
     Raises:
         RemoteError: It does not end.
     """
     folder, deadline = ServiceFolder(home), monotonic() + _STOP_S
-    while folder.is_running():
+    while folder.is_running() and not unless():
         if monotonic() > deadline:
             raise RemoteError(f"the service of `{home}` does not end", hint=f"see `{folder.log}`")
         sleep(_POLL_S)
@@ -121,8 +126,15 @@ def _start(folder: ServiceFolder, host: str) -> Address:
         if process.poll() not in (None, 0):  # 0: another process was faster, and is about to come up
             break
         sleep(_POLL_S)
-    tail = folder.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip().splitlines()
+    tail = _tail(folder.log)
     raise RemoteError(
         f"the service of `{folder.home}` does not start: {tail[-1] if tail else 'it says nothing'}",
         hint=f"see `{folder.log}`",
     )
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log, which may be long."""
+    with log.open("rb") as file:
+        file.seek(-min(_LOG_TAIL_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return file.read().decode(errors="replace").strip().splitlines()

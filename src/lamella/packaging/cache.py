@@ -98,6 +98,15 @@ def link_or_copy(source: Path, target: Path) -> None:
         copy(source, target)
 
 
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A folder under `parent`, which is made; removed at the end, as are those that killed processes left there."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _remove_abandoned(parent)
+    with _staging(parent) as folder:
+        yield folder
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder that `ensure` made, or what is in its place; nothing happens where there is nothing."""
     if folder.is_symlink() or folder.is_file():

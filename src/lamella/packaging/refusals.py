@@ -50,9 +50,12 @@ def check_request(
     if delivery not in get_args(Delivery):
         ways = ", ".join(f"`{way}`" for way in get_args(Delivery))
         raise UsageError(f"there is no delivery `{delivery}`", hint=f"known are {ways}")
-    for way, place, what in (("object-store", store, "store"), ("mount", mount, "mounted folder")):
+    for way, place, what, flag in (
+        ("object-store", store, "store", "store"),
+        ("mount", mount, "mounted folder", "mount"),
+    ):
         if delivery == way and place is None:
-            raise UsageError(f"delivery by `{way}` needs a {what}", hint="say where the weights shall lie")
+            raise UsageError(f"delivery by `{way}` needs a {what}", hint=f"say where the weights shall lie: `--{flag}`")
     if delivery != "mount" and mount is not None:
         raise UsageError(f"delivery `{delivery}` has no use for a mounted folder", hint="deliver by `mount`")
     if manifest.custom_ops_needed:

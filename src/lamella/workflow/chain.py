@@ -219,10 +219,15 @@ def delete_expired(store: Store, *, older_than_s: float) -> int:
     return store.delete_all(PREFIX, older_than_s=older_than_s)
 
 
+def is_request_id(text: str) -> bool:
+    """Whether a request can have this name in logs and in a store."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
 def _checked(request_id: str | None) -> str:
     if request_id is None:
         return uuid4().hex
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not is_request_id(request_id):
         raise UsageError(
             f"`{request_id}` is no request id", hint="use up to 128 letters, digits, dots, hyphens and underscores"
         )

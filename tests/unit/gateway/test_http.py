@@ -1,20 +1,24 @@
 """The door of the service: tokens, bounded bodies, and errors as JSON, over a real socket."""
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
+from threading import Event, Semaphore, Thread
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 
+from lamella.errors import RemoteError
 from lamella.gateway.events.triggers import Triggers
+from lamella.gateway.faults import error_of
 from lamella.gateway.host import Host
 from lamella.gateway.http import Door
-from lamella.gateway.jobs import Jobs
+from lamella.gateway.jobs import Jobs, Message
 from lamella.targets.local.target import LocalTarget
 
 TOKEN = "the-token"
@@ -93,6 +97,8 @@ def test_errors_are_json_with_a_hint(url: str) -> None:
         ("/v2/models/m/infer", None, 405),
         ("/v2/models/m/infer", b'{"inputs": []}', 404),
         ("/v2/models/m/infer", b"x" * 1001, 413),
+        ("/v2/models/..%2F..%2Fm", None, 404),
+        ("/v2/models/m@..%2Fx", None, 404),
         ("/v2/requests/none", None, 404),
         ("/nowhere", None, 404),
         ("/lamella/deployments", b"{}", 400),
@@ -186,3 +192,53 @@ def test_a_stranger_is_refused_before_the_body_is_read(url: str) -> None:
 def test_two_tokens_are_none(url: str) -> None:
     said = raw(url, b"GET /v2 HTTP/1.1\r\nAuthorization: Bearer no\r\nConnection: close\r\n" + HEAD + b"\r\n")
     assert not said.startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_that_is_not_what_it_claims_is_the_callers_mistake(url: str) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip"}
+    status, content = ask(f"{url}/v2/models/m/infer", b"no gzip", **headers)
+    assert status == 400
+    assert "body" in str(content["error"])
+
+
+def test_a_folder_outside_the_deployments_is_none(url: str, tmp_path: Path) -> None:
+    (tmp_path / "x@dev").mkdir()
+    (tmp_path / "x@dev" / "deployment.json").write_text("{}")
+    for path in ("..%2Fx", "m@..%2Fx", "%2Fx"):
+        status, content = ask(f"{url}/v2/models/{path}", Authorization=f"Bearer {TOKEN}")
+        assert (path, status) == (path, 404)
+        assert content["hint"]
+
+
+def test_requests_that_take_their_time_keep_nobody_from_asking(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, begun = Event(), Semaphore(0)
+
+    def slow(*_: object) -> Message:
+        begun.release()
+        go_on.wait(20)
+        return Message({"status": 200}, b"{}")
+
+    monkeypatch.setattr(Host, "infer", slow)
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    with ThreadPoolExecutor(64) as pool:
+        try:
+            asked = [pool.submit(ask, f"{url}/v2/models/m/infer", b"{}", **bearer) for _ in range(64)]
+            assert all(begun.acquire(timeout=20) for _ in asked)
+            assert ask(f"{url}/lamella/deployments", **bearer) == (200, {"deployments": []})
+        finally:
+            go_on.set()
+        assert {one.result()[0] for one in asked} == {200}
+
+
+def test_what_fails_on_the_machine_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    monkeypatch.setattr(Host, "status", full)
+    monkeypatch.setattr(Host, "_infer", full)
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    for path, body in (("/lamella/deployments", None), ("/v2/models/m/infer", b"{}")):
+        status, content = ask(url + path, body, **bearer)
+        assert (status, content["error"]) == (500, "the service failed: `/data/x`: no space left on device")
+        assert "free some space" in str(content["hint"])
+        assert type(error_of(content, status)) is RemoteError

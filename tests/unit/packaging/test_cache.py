@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -12,7 +13,7 @@ import pytest
 
 import lamella
 from lamella.errors import PackageError
-from lamella.packaging.cache import cache_folder, ensure, link_or_copy, remove_folder
+from lamella.packaging.cache import cache_folder, ensure, link_or_copy, remove_folder, scratch
 
 HOUR_S = 3600
 
@@ -205,3 +206,17 @@ def test_files_are_linked_or_copied(tmp_path: Path) -> None:
             assert other.read_text() == "content"
         finally:
             other.unlink(missing_ok=True)
+
+
+def test_scratch_folders_go_at_the_end_and_those_of_killed_processes_later(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with scratch(home) as folder:
+        (folder / "slices").mkdir()
+    assert list(home.iterdir()) == []
+    left, long_ago = home / ".building-left", time.time() - 7200
+    (left / "slices").mkdir(parents=True)
+    os.utime(left, (long_ago, long_ago))
+    with scratch(home) as first:
+        os.utime(first, (long_ago, long_ago))  # old, and still in use
+        with scratch(home) as second:
+            assert set(home.iterdir()) == {first, second}
