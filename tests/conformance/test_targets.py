@@ -393,7 +393,7 @@ def test_deleting_leaves_nothing(place: Place, tmp_path: Path) -> None:
     assert [path for path in place.folder.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("delivery", ["object-store", "mount"])
+@pytest.mark.parametrize("delivery", ["image", "object-store", "mount"])
 def test_a_model_that_is_not_in_the_package_answers_alike(place: Place, delivery: str, tmp_path: Path) -> None:
     directory = sliced(models.mlp(tmp_path / "model.onnx", width=64, layers=3))
     shared = tmp_path / "shared"

@@ -3,15 +3,19 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,7 @@ import pytest
 from tests import models
 from tests.functional.registries import need
 from tests.functional.runtime_api import runtime_api
+from tests.functional.test_local_invoke_api import emulator, free_port
 
 import lamella
 from lamella.packaging.blobs import CONFIG, INDEX, MANIFEST, TAR, Blobs
@@ -78,25 +83,52 @@ def linked(file: Path) -> list[Path]:
     return [Path(part) for line in listed.splitlines() for part in line.split() if part.startswith("/")]
 
 
-@pytest.fixture
-def podman(tmp_path: Path) -> Iterator[list[str]]:
-    """podman with images and containers of its own; it must be able to run something."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need("podman", "runc", "ldd")
     if os.geteuid() != 0:
         pytest.skip("podman needs root here")
+    return tmp_path_factory.mktemp("containers")
+
+
+@pytest.fixture(scope="module")
+def podman(folder: Path) -> Iterator[list[str]]:
+    """podman with images and containers of its own."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:  # podman takes no long names
         yield [
-            *("podman", "--root", str(tmp_path / "storage"), "--runroot", short),
+            *("podman", "--root", str(folder / "storage"), "--runroot", short),
             *("--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs"),
         ]
-    shutil.rmtree(tmp_path / "storage", ignore_errors=True)
+    shutil.rmtree(folder / "storage", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Path:
+    return models.mlp(folder / "mlp.onnx", width=64)
+
+
+@pytest.fixture(scope="module")
+def image(podman: list[str], model: Path, folder: Path) -> str:
+    """What podman calls the image that was packaged."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LAMELLA_HOME", str(folder / "home"))
+        base = base_of_this_python(folder / "base")
+        (made,) = lamella.package(model, folder / "images", format="oci-archive", slices=1, base_image=str(base))
+    loaded = subprocess.run([*podman, "load", "-i", str(made.path)], capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr
+    name = loaded.stdout.split()[-1]
+    inspected = json.loads(subprocess.check_output([*podman, "image", "inspect", name]))
+    assert inspected[0]["Digest"] == f"sha256:{made.digest}"
+    return name
 
 
 @contextmanager
-def running(podman: list[str], options: list[str], image: str, log: Path) -> Iterator[None]:
-    command = [*podman, "run", "--name", "function", *options, image]
+def running(podman: list[str], options: list[str], image: str, *command: str, log: Path) -> Iterator[None]:
+    limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "host", "--read-only"]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [*podman, "run", "--name", "function", *limits, *options, image, *command], stdout=output, stderr=output
+        )
         try:
             yield
         finally:
@@ -104,25 +136,50 @@ def running(podman: list[str], options: list[str], image: str, log: Path) -> Ite
             process.wait(30)
 
 
-def test_podman_runs_what_was_packaged(podman: list[str], tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("LAMELLA_HOME", str(tmp_path / "home"))
-    model = models.mlp(tmp_path / "mlp.onnx", width=64)
-    base = base_of_this_python(tmp_path / "base")
-    (made,) = lamella.package(model, tmp_path / "images", format="oci-archive", slices=1, base_image=str(base))
-    assert made.path is not None
-    loaded = subprocess.run([*podman, "load", "-i", str(made.path)], capture_output=True, text=True, check=False)
-    assert loaded.returncode == 0, loaded.stderr
-    name = loaded.stdout.split()[-1]
-    inspected = json.loads(subprocess.check_output([*podman, "image", "inspect", name]))
-    assert inspected[0]["Digest"] == f"sha256:{made.digest}"
-    with runtime_api() as api, lamella.Pipeline(model) as pipeline:
-        log = tmp_path / "log"
-        limits = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
-        surroundings = ["--network", "host", "--read-only", "--env", f"AWS_LAMBDA_RUNTIME_API={api.address}"]
-        with running(podman, [*limits, *surroundings], name, log):
-            try:
-                post = api.ask(encode_event(Event("a-request", INPUTS)))
-            except Exception as error:
-                raise AssertionError(log.read_text()) from error
+def check(payload: Any, model: Path) -> None:
+    with lamella.Pipeline(model) as pipeline:
+        np.testing.assert_allclose(decode_answer(payload).tensors["y"], pipeline.infer(INPUTS)["y"], rtol=1e-6)
+
+
+def test_a_container_of_an_image_answers_the_runtime_api(
+    podman: list[str], image: str, model: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with runtime_api() as api, running(podman, ["--env", f"AWS_LAMBDA_RUNTIME_API={api.address}"], image, log=log):
+        try:
+            post = api.ask(encode_event(Event("a-request", INPUTS)))
+        except Empty as error:
+            raise AssertionError(log.read_text()) from error
         assert post.kind == "response", post.body
-        np.testing.assert_allclose(decode_answer(post.json()).tensors["y"], pipeline.infer(INPUTS)["y"], rtol=1e-6)
+        check(post.json(), model)
+
+
+def test_a_container_of_an_image_answers_under_the_runtime_interface_emulator(
+    podman: list[str], image: str, model: Path, tmp_path: Path
+) -> None:
+    program, log = tmp_path / "rie", tmp_path / "log"
+    program.write_bytes(emulator().read_bytes())
+    program.chmod(0o755)
+    port = free_port()
+    options = ["--volume", f"{program}:/rie:ro", "--entrypoint", "/rie"]
+    addresses = ["--runtime-interface-emulator-address", f"127.0.0.1:{port}"]
+    addresses += ["--runtime-api-address", f"127.0.0.1:{free_port()}"]
+    started = [*addresses, "/usr/local/bin/python3", "-m", "lamella.runtime.client", "lamella.runtime.handler.handle"]
+    with running(podman, options, image, *started, log=log):
+        deadline = time.monotonic() + 60
+        while not listens(port):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/2015-03-31/functions/function/invocations", encode_event(Event("1", INPUTS)))
+        answer = connection.getresponse().read()
+        connection.close()
+        check(json.loads(answer), model)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -221,7 +221,9 @@ def unreachable(address: str, error: HTTPError) -> RegistryError:
     """What a broken or missing connection means. It may pass, unless the other side cannot be trusted."""
     reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
     trusted = not isinstance(reason, urllib3.exceptions.SSLError)
-    hint = "check the name and the network" if trusted else "a registry without TLS needs `--plain-http`"
+    hint = "check the name and the network"
+    if not trusted:
+        hint = "let `SSL_CERT_FILE` name the authority that it trusts; a registry without TLS needs `--plain-http`"
     return RegistryError(f"registry `{address}`: {reason}", hint=hint, temporary=trusted)
 
 
