@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -15,9 +15,10 @@ from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.trigger import from_json
 from lamella.gateway.events.triggers import Triggers
 from lamella.gateway.faults import fault, status_of
-from lamella.gateway.jobs import Jobs, Message
-from lamella.gateway.protocol import metadata, read_request, write_response
+from lamella.gateway.jobs import Jobs
 from lamella.gateway.views import change_view, deployment_view, wanted_of
+from lamella.runtime.message import Message
+from lamella.runtime.protocol import metadata, read_request, write_response
 from lamella.targets.base import DEFAULT_STAGE, Deployment, NotDeployedError, key_of
 from lamella.targets.changes import changes
 from lamella.targets.local.tail import LogTail
@@ -71,7 +72,15 @@ class Host:
             slice=request.slice,
             request_id=request.request_id,
         )
-        response = write_response(request, answer, deployment)
+        timeline = {"timeline": [asdict(run) for run in answer.timeline], "latency_ms": answer.latency_ms}
+        response = write_response(
+            request,
+            answer.outputs,
+            model=deployment.name,
+            version=str(deployment.live),
+            request_id=answer.request_id,
+            parameters=timeline if request.wants_timeline else None,
+        )
         return Message({"status": 200, "header_length": response.header_length}, response.body)
 
     def run(self, job: Message) -> Message:
@@ -101,7 +110,9 @@ class Host:
 
     def metadata(self, model: str, version: str | None) -> Json:
         """What the protocol tells of a model."""
-        return metadata(self.find(model, version))
+        found = self.find(model, version)
+        versions, workflow = [str(kept.number) for kept in found.versions], found.version.workflow
+        return metadata(found.name, versions, workflow.inputs, workflow.outputs)
 
     def status(self) -> Json:
         """Every deployment."""
