@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from lamella import errors
 from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.jobs import TooManyRequestsError, UnknownRequestError
+from lamella.runtime.faults import fault
+from lamella.runtime.faults import status_of as general_status
 from lamella.targets.base import NotDeployedError
+
+__all__ = ["defect", "error_of", "fault", "status_of"]
 
 _OWN: Mapping[str, type[LamellaError]] = {
     kind.__name__: kind for kind in (NotDeployedError, UnknownRequestError, TooManyRequestsError)
@@ -18,19 +22,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def status_of(error: LamellaError) -> int:
     """The HTTP status of an error."""
-    if isinstance(error, (NotDeployedError, UnknownRequestError)):
-        return 404
-    if isinstance(error, errors.MissingDependencyError):
-        return 501
-    if isinstance(error, RemoteError):
-        busy = isinstance(error, TooManyRequestsError) or "TooManyRequests" in error.message  # ours, or the platform's
-        return 503 if busy else 502
-    return 400 if error.exit_status == 2 else 500
-
-
-def fault(error: LamellaError) -> dict[str, object]:
-    """An error as JSON values."""
-    return {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+    if isinstance(error, TooManyRequestsError):
+        return 503
+    return 404 if isinstance(error, (NotDeployedError, UnknownRequestError)) else general_status(error)
 
 
 def defect(error: Exception) -> dict[str, object]:

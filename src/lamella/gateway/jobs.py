@@ -9,41 +9,19 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import time
 from uuid import uuid4
 
 from lamella.errors import RemoteError, UsageError
+from lamella.runtime.message import Message, read_message
 
 KEPT_S = 3600.0
 MOST_WAITING = 1000
 _ID = re.compile(r"[0-9a-f]{32}")
 _AT_THE_SAME_TIME = 16
 _log = logging.getLogger("lamella.service")
-
-
-@dataclass(frozen=True)
-class Message:
-    """A request or an answer: what an HTTP message would carry.
-
-    Attributes:
-        head: Small values, such as a status and a header's length.
-        body: The bytes.
-    """
-
-    head: Mapping[str, object]
-    body: bytes
-
-    def to_bytes(self) -> bytes:
-        """As one file has it."""
-        return json.dumps(dict(self.head)).encode() + b"\n" + self.body
-
-
-def _message(content: bytes) -> Message:
-    head, _, body = content.partition(b"\n")
-    return Message(json.loads(head), body)
 
 
 class UnknownRequestError(UsageError):
@@ -128,7 +106,7 @@ class Jobs:
                 f"there is no request `{job}`", hint=f"results are kept for {self._kept_s / 60:g} minutes"
             )
         with suppress(FileNotFoundError):
-            return _message((folder / "result").read_bytes())
+            return read_message((folder / "result").read_bytes())
         if job in self._lost:
             raise RemoteError(
                 f"`{job}` was answered, and the answer could not be kept: {self._lost[job]}",
@@ -163,7 +141,7 @@ class Jobs:
     def _answer(self, job: str) -> None:
         folder = self._folder / job
         try:
-            _write(folder / "result", self._run(_message((folder / "request").read_bytes())))
+            _write(folder / "result", self._run(read_message((folder / "request").read_bytes())))
         except OSError as error:
             _log.exception("the answer to `%s` cannot be kept", job)
             self._lost[job] = (error.strerror or str(error)).lower()

@@ -11,6 +11,7 @@ from pathlib import Path
 from lamella.packaging.cache import cache_folder, ensure, in_use
 from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
+from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, are_intact, digest_of, heaviest, write_items
 from lamella.packaging.layers import Layer, LayerFile
@@ -24,6 +25,7 @@ from lamella.slicing.verification import check_digests
 from lamella.stores.opening import open_store
 from lamella.tensors import datatype
 from lamella.workflow.manifest import Manifest, read_manifest
+from lamella.workflow.steps import workflow_of
 
 FOLDER = "packages"
 """Where packages lie in the cache."""
@@ -69,6 +71,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     store: str | None = None,
     mount: str | Path | None = None,
     cache: str | Path | None = None,
+    door: bool = False,
 ) -> list[Package]:
     """Build a package for every slice, or find those again that were built before.
 
@@ -87,6 +90,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         store: URI of the store that the functions use; with `object-store`, weights are put into it once.
         mount: The mounted folder that slices are put into once, for `mount`; functions find it at the same path.
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
+        door: Whether the function of the only slice is the door as well, with `lamella.packaging.door.HANDLER`.
 
     Returns:
         One package a slice, in their order.
@@ -108,12 +112,13 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         check_digests(manifest, directory)
         shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
         functions = [_function(name, part, manifest, delivery) for part in parts]
+        common = (*_items(shared), *([models_item({name: workflow_of(manifest, functions)})] if door else ()))
         for part, function in zip(parts, functions, strict=True):  # before the weights are read
             own = deliver(part.unread(), function).own_items
-            check_size(platform, delivery, part.entry.index, (*_items(shared), *own))
+            check_size(platform, delivery, part.entry.index, (*common, *own))
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
         list(pool.map(lambda found: found.bring(), delivered))
-        return list(pool.map(partial(_build, root, interpreter, shared), delivered))
+        return list(pool.map(partial(_build, root, interpreter, shared, common), delivered))
 
 
 def _deliverer(
@@ -153,8 +158,10 @@ def _function(name: str, part: SliceFiles, manifest: Manifest, delivery: Deliver
     )
 
 
-def _build(root: Path, interpreter: Interpreter, shared: Sequence[Layer], delivered: Delivered) -> Package:
-    items = (*_items(shared), *delivered.own_items)
+def _build(
+    root: Path, interpreter: Interpreter, shared: Sequence[Layer], common: Sequence[Item], delivered: Delivered
+) -> Package:
+    items = (*common, *delivered.own_items)
     digest = digest_of(items)
     place = root / FOLDER / digest
     ensure(place, partial(write_items, items=items), partial(are_intact, items=items))

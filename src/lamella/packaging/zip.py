@@ -6,14 +6,13 @@ import shutil
 import stat
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from lamella.errors import PackageError
 from lamella.packaging.cache import in_use
 from lamella.packaging.deflated import Stream, deflated
 from lamella.packaging.delivery import MODEL_FOLDER
-from lamella.packaging.package import Package
 from lamella.slicing.placement import write_atomically
 from lamella.slicing.verification import sha256_of
 
@@ -23,7 +22,21 @@ _UNIX = 3
 _BLOCK_BYTES = 1 << 20
 
 
-def write_zip(package: Package, path: str | Path) -> str:
+class Packed(Protocol):
+    """A package: of a slice, or of a door."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies unpacked."""
+        ...
+
+    @property
+    def closures(self) -> tuple[Path, ...]:
+        """Where in the cache that lies which it shares with others."""
+        ...
+
+
+def write_zip(package: Packed, path: str | Path) -> str:
     """Write a package's files into a zip file, whole or not at all.
 
     Sorted, all with one date and one mode. Files are deflated, those that packages share once for all of them; but for
@@ -48,7 +61,7 @@ def write_zip(package: Package, path: str | Path) -> str:
         ) from error
 
 
-def _write(package: Package, target: Path) -> None:
+def _write(package: Packed, target: Path) -> None:
     folder = package.folder
     paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     with ExitStack() as opened:

@@ -9,7 +9,8 @@ import pytest
 
 from lamella.errors import RemoteError
 from lamella.gateway.faults import status_of
-from lamella.gateway.jobs import Jobs, Message, TooManyRequestsError, UnknownRequestError
+from lamella.gateway.jobs import Jobs, TooManyRequestsError, UnknownRequestError
+from lamella.runtime.message import Message
 
 
 def echo(message: Message) -> Message:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from threading import Event
 from time import perf_counter
 
-from lamella.workflow.invoking import Answered
 from lamella.workflow.retrying import Retries, with_retries
+
+from lamella.workflow.invoking import Answered
 
 KILLED = Answered(b"", "Runtime.ExitError", retriable=True)
 THROTTLED = Answered(b"", "TooManyRequestsException", retriable=True, throttled=True)

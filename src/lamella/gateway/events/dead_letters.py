@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lamella.errors import LamellaError, StoreError
-from lamella.gateway.events.inputs import MOST_BYTES
-from lamella.gateway.events.sinks.objects import key_with
 from lamella.gateway.events.trigger import Trigger
+from lamella.runtime.forms import key_with
+from lamella.runtime.inputs import MOST_BYTES
 from lamella.stores.base import Entry, Store
 
 SCHEMA = "lamella.dead-letter/1"

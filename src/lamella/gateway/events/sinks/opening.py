@@ -12,7 +12,8 @@ from lamella.gateway.events.sinks.sql import DRIVERS as SQL_DRIVERS
 from lamella.gateway.events.sinks.sql import open_sql
 from lamella.gateway.events.sinks.sqlite import open_sqlite
 from lamella.gateway.events.sinks.webhook import WebhookSink
-from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN, Form
+from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN
+from lamella.runtime.forms import Form
 from lamella.stores.opening import open_store
 from lamella.targets.addresses import read_address
 from lamella.targets.state import check_name
