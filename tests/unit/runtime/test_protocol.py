@@ -64,7 +64,7 @@ def test_outputs_may_be_chosen_each_in_its_form() -> None:
 @pytest.mark.parametrize(("given", "wanted"), [("a/b ü", "a/b ü"), ("", "made-up"), (None, "made-up")])
 def test_the_id_that_a_client_gave_comes_back(given: str | None, wanted: str) -> None:
     request = read_request(json.dumps({"inputs": [], **({} if given is None else {"id": given})}).encode(), None)
-    response = write_response(request, Answer("made-up", {}, (), 1.0), DEPLOYED)
+    response = write_response(request, {}, model="model", version="3", request_id="made-up")
     assert json.loads(response.body)["id"] == wanted
 
 
