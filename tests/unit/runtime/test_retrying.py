@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from threading import Event
 from time import perf_counter
 
-from lamella.workflow.retrying import Retries, with_retries
-
-from lamella.workflow.invoking import Answered
+from lamella.runtime.answered import Answered
+from lamella.runtime.retrying import Retries, with_retries
 
 KILLED = Answered(b"", "Runtime.ExitError", retriable=True)
 THROTTLED = Answered(b"", "TooManyRequestsException", retriable=True, throttled=True)
