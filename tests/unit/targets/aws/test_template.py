@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.aws_stacks import DELIVERIES, DOORS, NAMES, chain, of_type, release, settings, side_by_side, stack
 
+from lamella.errors import UsageError
+from lamella.targets.aws.checks import check_kept
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Release
 from lamella.targets.aws.settings import HttpApi, ObjectEvents, Settings
@@ -234,6 +236,21 @@ def test_provisioned_instances_are_where_requests_go_and_of_the_live_version_onl
     [alias] = of_type(single, "Lambda::Alias").values()
     assert alias["Name"] == "live"
     assert alias["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": 2}
+
+
+def test_a_repository_stays_as_long_as_a_kept_release_needs_it() -> None:
+    image, package = settings(delivery="image"), settings()
+    first = published(NAMES, image, release(image, chain(1, "old")))
+    second = published(NAMES, package, release(package, chain(1, "new"), number=2))
+    assert "Repository" in template(NAMES, package, [first, second], live=2)["Resources"]
+    assert "Repository" not in template(NAMES, package, [second], live=2)["Resources"]
+
+
+def test_a_function_does_not_turn_from_a_package_into_an_image() -> None:
+    first = release(settings(), chain(1))
+    check_kept([first, release(settings(), chain(1), number=2, digest="1" * 64)])
+    with pytest.raises(UsageError, match="cannot become an image"):
+        check_kept([first, release(settings(delivery="image"), chain(1), number=2)])
 
 
 def test_a_queue_hides_what_is_worked_on_for_six_timeouts() -> None:
