@@ -34,7 +34,7 @@ The stack's outputs are `Bucket`, `Store`, `Release`, for each model one that be
 
 A function's environment holds `LAMELLA_STORE` (`s3://BUCKET`); with `direct`, `LAMELLA_NEXT`, the ARN of what it
 invokes next, except in the last slice. The door's also has `LAMELLA_WORKFLOW`, a JSON object with `{"kind", "arn",
-"inline_bytes"}` for each model's name (with `single`, and a slice that is the door itself, its own name as `arn`), and
-with `s3_events` `LAMELLA_EVENTS`: `{"inputs": "inbox/", "results": "outbox/"}`. A schedule sends each function the ping
-of `lamella.runtime.payload`.
+"inline_bytes"}` for each model's name (with `single`, and a slice that is the door itself, its own name as `arn`), with
+`asynchronous` `LAMELLA_NAME`, what it invokes to answer later (`NAME:live`), and with `s3_events` `LAMELLA_EVENTS`:
+`{"inputs": "inbox/", "results": "outbox/"}`. A schedule sends each function the ping of `lamella.runtime.payload`.
 """
