@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lamella.planner import plan
     from lamella.slicing import slice, verify
     from lamella.targets import Endpoint, deploy
+    from lamella.targets.aws.exporting import export
     from lamella.targets.packages import package
     from lamella.workflow import Pipeline
 
@@ -36,6 +37,7 @@ __all__ = [
     "check",
     "convert",
     "deploy",
+    "export",
     "load",
     "package",
     "plan",
@@ -50,6 +52,7 @@ _HOMES = {
     "check": "lamella.checking.check",
     "convert": "lamella.converters",
     "deploy": "lamella.targets",
+    "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",

@@ -96,6 +96,12 @@ MISTAKES = [
     ["rollback", "mlp@prod"],
     ["delete", "mlp"],
     ["cache", "prune", "--all", "--older-than", "3"],
+    ["export", "mlp.slices", "--format", "pulumi", "-o", "out"],
+    ["export", "mlp.slices", "--format", "cdk", "-o", "folder"],
+    ["export", "mlp.slices", "--format", "cdk", "-o", "out", "--region", "mars"],
+    ["export", "gone.slices", "--format", "cdk", "-o", "out"],
+    ["iam-policy", "own"],
+    ["iam-policy", "run", "--part", "2"],
 ]
 
 
@@ -109,7 +115,7 @@ def check(name: str, text: str) -> None:
 
 
 VERBS = ["inspect", "check", "plan", "platforms", "slice", "run", "verify", "convert", "package"]
-VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "cache"]
+VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "cache", "export", "iam-policy"]
 VERBS += ["trigger", "trigger add", "trigger list", "trigger remove"]
 
 
