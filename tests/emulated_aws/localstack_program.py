@@ -1,0 +1,143 @@
+"""LocalStack with functions that run, without Docker: a program for an environment that has `localstack-core`.
+
+    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 python localstack_program.py
+
+LocalStack runs functions in containers. Here each instance is a process of AWS's own Runtime Interface Emulator instead,
+with AWS's own runtime client in it, which is what the containers hold, too.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+PORT = int(os.environ["PORT"])
+EMULATOR, PYTHON = os.environ["EMULATOR"], os.environ["PYTHON_OF_FUNCTIONS"]
+_FAILED_MARKS = ("errorType", "errorMessage")
+_START_S = 30.0
+
+from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager  # noqa: E402
+from localstack.services.lambda_ import provider  # noqa: E402
+from localstack.services.lambda_.invocation.lambda_models import InvocationResult  # noqa: E402
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Emulated(runtime_executor.RuntimeExecutor):
+    """One instance of a function."""
+
+    def start(self, env_vars):  # noqa: ANN001, ANN201
+        settings = self.function_version.config
+        task = settings.code.get_unzipped_code_location()
+        self.port = free_port()
+        self.temporary = tempfile.TemporaryDirectory(prefix="function-")
+        self.log = Path(self.temporary.name) / "log"
+        environment = {name: str(value) for name, value in env_vars.items()} | {
+            "LAMBDA_TASK_ROOT": str(task),
+            "PYTHONPATH": str(task),
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(settings.timeout),
+            "PATH": os.environ["PATH"],
+            "TMPDIR": self.temporary.name,
+            # Only this place is known to what runs here; names of hosts are not resolved.
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PORT}",
+        }
+        command = [EMULATOR, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
+                   "--runtime-api-address", f"127.0.0.1:{free_port()}",
+                   PYTHON, "-m", "awslambdaric", settings.handler]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=task, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._wait()
+
+    def _wait(self):  # noqa: ANN202
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None:
+                    raise RuntimeError(self.get_logs()) from None
+                time.sleep(0.01)
+        raise TimeoutError(self.get_logs())
+
+    def stop(self):  # noqa: ANN201
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+        self.process.wait()
+        self.temporary.cleanup()
+
+    def get_address(self):  # noqa: ANN201
+        return "127.0.0.1"
+
+    def get_endpoint_from_executor(self):  # noqa: ANN201
+        return "127.0.0.1"
+
+    def get_runtime_endpoint(self):  # noqa: ANN201
+        return f"http://127.0.0.1:{PORT}"
+
+    def invoke(self, payload):  # noqa: ANN001, ANN201
+        before = self.log.stat().st_size
+        request = Request(  # noqa: S310
+            f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations",
+            payload["payload"].encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urlopen(request, timeout=905) as answer:  # noqa: S310
+                body = answer.read()
+        except HTTPError as error:
+            body = error.read()
+        logs = self.log.read_bytes()[before:].decode(errors="replace")
+        failed = _failed(body)
+        if failed and not body.startswith(b"{"):  # it timed out: the emulator says so in a sentence
+            kind = "Sandbox.Timedout" if b"timed out" in body else "Runtime.ExitError"
+            body = json.dumps({"errorType": kind, "errorMessage": body.decode(errors="replace")}).encode()
+        return InvocationResult(payload["invoke-id"], body, is_error=failed, logs=logs)
+
+    def get_logs(self):  # noqa: ANN201
+        return self.log.read_text(errors="replace")
+
+    @classmethod
+    def prepare_version(cls, function_version):  # noqa: ANN001, ANN206
+        if function_version.config.code:
+            function_version.config.code.prepare_for_execution()
+
+    @classmethod
+    def cleanup_version(cls, function_version):  # noqa: ANN001, ANN206
+        pass
+
+
+def _failed(body: bytes) -> bool:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return True
+    return isinstance(content, dict) and all(mark in content for mark in _FAILED_MARKS)
+
+
+def main() -> None:
+    for module in (execution_environment, version_manager, provider):
+        module.get_runtime_executor = lambda: Emulated
+    from localstack.runtime.main import main as run
+
+    sys.argv = sys.argv[:1]
+    run()
+
+
+if __name__ == "__main__":
+    main()
