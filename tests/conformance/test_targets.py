@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def sliced(model: Path, slices: int = 2) -> Path:
 
 def wanted(directory: Path, **options: Any) -> Wanted:
     given: dict[str, Any] = {"name": "model", "stage": "dev", "memory_mb": 1769, **options}
-    return Wanted(sliced=directory, platform=load_platform("aws-lambda"), **given)
+    return Wanted(models={"model": directory}, platform=load_platform("aws-lambda"), **given)
 
 
 def expected(directory: Path, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -171,7 +171,7 @@ def test_a_difference_is_what_applying_does(place: Place, tmp_path: Path) -> Non
     assert list(place.target.status()) == []
     place.target.apply(first)
     assert actions(first) == ["keep"] * 3
-    larger = wanted(first.sliced, memory_mb=2048)
+    larger = wanted(first.models["model"], memory_mb=2048)
     assert actions(larger) == ["update"] * 3
     assert "2048 MB" in place.target.diff(larger)[0].reason
     other = wanted(sliced(models.mlp(tmp_path / "other.onnx", layers=2)))
@@ -195,6 +195,157 @@ def test_a_rollback_lets_the_earlier_version_answer(place: Place, tmp_path: Path
     assert_answers(place.target, old, x=X)
     assert place.target.apply(wanted(new)).live == 3
     assert_answers(place.target, new, x=X)
+
+
+def test_a_rollback_goes_to_any_version_that_is_kept(place: Place, tmp_path: Path) -> None:
+    directories = [sliced(models.mlp(tmp_path / f"{layers}.onnx", layers=layers)) for layers in (2, 4, 6)]
+    for directory in directories:
+        place.target.apply(wanted(directory))
+    for version in (1, 3, 2, 2):
+        assert place.target.rollback("model", to=version).live == version
+        assert_answers(place.target, directories[version - 1], x=X)
+    with pytest.raises(NotDeployedError, match="no version 4") as caught:
+        place.target.rollback("model", to=4)
+    assert "1, 2, 3" in (caught.value.hint or "")
+    assert place.target.rollback("model").live == 1
+
+
+def two_models(tmp_path: Path, **options: Any) -> Wanted:
+    """A deployment with two models that take different inputs."""
+    first, second = sliced(models.mlp(tmp_path / "mlp.onnx")), sliced(models.lookup(tmp_path / "lookup.onnx"))
+    given: dict[str, Any] = {"name": "app", "stage": "dev", "memory_mb": 1769, **options}
+    return Wanted(models={"mlp": first, "lookup": second}, platform=load_platform("aws-lambda"), **given)
+
+
+LOOKED_UP = {"ids": np.array([[1, 2, 49]]), "mask": np.ones((1, 3), np.float32)}
+
+
+def assert_both_answer(target: Target, of: Wanted, version: int | None = None) -> None:
+    for model, inputs in (("mlp", {"x": X}), ("lookup", LOOKED_UP)):
+        found = target.infer("app", inputs, model=model, version=version)
+        for name, array in expected(of.models[model], **inputs).items():
+            np.testing.assert_allclose(found.outputs[name], array, rtol=1e-5, atol=1e-6)
+        assert {run.function for run in found.timeline} == {f"app-dev-{model}-slice-{index}" for index in (0, 1)}
+
+
+def test_a_deployment_may_hold_several_models(place: Place, tmp_path: Path) -> None:
+    both = two_models(tmp_path)
+    deployment = place.target.apply(both)
+    functions = [(function.model, function.slice) for function in deployment.version.functions]
+    assert functions == [("mlp", 0), ("mlp", 1), ("lookup", 0), ("lookup", 1)]
+    assert_both_answer(place.target, both)
+    second = place.target.infer("app", {"ids": LOOKED_UP["ids"]}, model="lookup", slice=0)
+    assert [run.slice for run in second.timeline] == [0]
+    with pytest.raises(UsageError, match="`app@dev` holds 2 models") as caught:
+        place.target.infer("app", {"x": X})
+    assert "`app.mlp`, `app.lookup`" in (caught.value.hint or "")
+    with pytest.raises(NotDeployedError, match="no model `bert`"):
+        place.target.infer("app", {"x": X}, model="bert")
+    with pytest.raises(InputError):
+        place.target.infer("app", {"x": X}, model="lookup")
+
+
+def test_the_only_model_may_be_named_or_not(place: Place, tmp_path: Path) -> None:
+    place.target.apply(wanted(sliced(models.mlp(tmp_path / "mlp.onnx"), 1)))
+    for model in (None, "model"):
+        assert place.target.infer("model", {"x": X}, model=model).outputs["y"].shape == (2, 32)
+    with pytest.raises(NotDeployedError, match="no model `other`"):
+        place.target.infer("model", {"x": X}, model="other")
+
+
+def test_several_models_change_together_and_outlive_the_object(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    old, one = two_models(tmp_path), sliced(models.mlp(tmp_path / "new" / "mlp.onnx", layers=6))
+    new = wanted(one, name="app")
+    place.target.apply(old)
+    assert [change.action for change in place.target.diff(new)] == ["create"] * 2 + ["delete"] * 4
+    place.target.apply(new)
+    np.testing.assert_allclose(
+        place.target.infer("app", {"x": X}).outputs["y"], expected(one, x=X)["y"], rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(NotDeployedError, match="no model `lookup`"):
+        place.target.infer("app", LOOKED_UP, model="lookup")
+    assert_both_answer(place.target, old, version=1)
+    assert place.target.rollback("app").live == 1
+    assert_both_answer(place.target, old)
+    place.reopen()
+    assert_both_answer(place.target, old)
+    assert [change.action for change in place.target.diff(old)] == ["keep"] * 4
+
+
+def test_models_at_the_same_time_get_their_own_answers_through_one_store(place: Place, tmp_path: Path) -> None:
+    both = two_models(tmp_path)
+    deployment = place.target.apply(both)
+    rows = np.random.default_rng(0).standard_normal((60_000, 32), np.float32)  # above what an event may hold
+    ids = np.tile(np.arange(50), (6_000, 1))
+    asked = {"mlp": {"x": rows}, "lookup": {"ids": ids, "mask": np.ones(ids.shape, np.float32)}}
+    with ThreadPoolExecutor(4) as pool:
+        names = [*asked] * 2
+        found = list(pool.map(lambda name: place.target.infer("app", asked[name], model=name, request_id="x"), names))
+    for name, answer in zip(names, found, strict=True):
+        for output, array in expected(both.models[name], **asked[name]).items():
+            np.testing.assert_allclose(answer.outputs[output], array, rtol=1e-4, atol=1e-5)
+    assert stored(deployment) == []
+
+
+def test_logs_are_of_all_models_or_of_one(place: Place, tmp_path: Path) -> None:
+    place.target.apply(two_models(tmp_path))
+    place.target.infer("app", {"x": X}, model="mlp")
+    place.target.infer("app", LOOKED_UP, model="lookup")
+
+    def functions(**of: Any) -> set[str]:
+        lines = place.target.logs("app", **of)
+        return {line.function for line in lines if line.text.startswith("REPORT RequestId: ")}
+
+    assert len(functions()) == 4
+    assert functions(model="mlp") == {"app-dev-mlp-slice-0", "app-dev-mlp-slice-1"}
+    assert functions(model="lookup", slice=1) == {"app-dev-lookup-slice-1"}
+    with pytest.raises(UsageError, match="holds 2 models"):
+        place.target.logs("app", slice=1)
+
+
+def test_deleting_several_models_leaves_nothing(place: Place, tmp_path: Path) -> None:
+    both = two_models(tmp_path)
+    place.target.apply(both)
+    assert_both_answer(place.target, both)
+    place.target.delete("app")
+    assert list(place.target.status()) == []
+    assert [path for path in place.folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_model_that_cannot_be_deployed_keeps_the_others_as_they_are(place: Place, tmp_path: Path) -> None:
+    both = two_models(tmp_path)
+    place.target.apply(both)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    with pytest.raises(LamellaError):
+        place.target.apply(replace(both, models={**both.models, "third": damaged}))
+    with pytest.raises(UsageError, match="cannot name a deployment"):
+        place.target.apply(replace(both, models={**both.models, "a" * 32: both.models["mlp"]}, name="n" * 32))
+    assert [(one.key, one.live) for one in place.target.status()] == [("app@dev", 1)]
+    assert_both_answer(place.target, both)
+
+
+def test_functions_of_one_name_are_refused(place: Place, tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"))
+    place.target.apply(wanted(directory, name="a", stage="b-c"))
+    with pytest.raises(UsageError, match="`a@b-c` has a function `a-b-c-slice-0` already") as caught:
+        place.target.apply(wanted(directory, name="a-b", stage="c"))
+    assert caught.value.hint
+    assert [one.key for one in place.target.status()] == ["a@b-c"]
+    assert place.target.infer("a", {"x": X}, stage="b-c").outputs["y"].shape == (2, 32)
+
+
+@pytest.mark.parametrize(("platform", "memory_mb"), [(None, 512), ("aws-lambda", 192)])
+def test_memory_is_what_was_planned_for_a_platform_and_else_has_a_floor(
+    place: Place, platform: str | None, memory_mb: int, tmp_path: Path
+) -> None:
+    model = models.mlp(tmp_path / "model.onnx")
+    planned = lamella.plan(model, slices=1, platform=platform)
+    planned = replace(planned, slices=(replace(planned.slices[0], assigned_memory_mb=192),))
+    directory = lamella.slice(planned, tmp_path / "slices").directory
+    deployment = place.target.apply(wanted(directory, memory_mb=None))
+    assert [function.memory_mb for function in deployment.version.functions] == [memory_mb]
 
 
 def test_stages_are_apart(place: Place, tmp_path: Path) -> None:

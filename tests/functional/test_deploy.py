@@ -30,6 +30,7 @@ from lamella.wire import decode_parts, encode
 
 pytest_plugins = ["lamella.testing"]
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
+LOOKED_UP = {"ids": np.array([[1, 2, 49]]), "mask": np.ones((1, 3), np.float32)}
 FULL_SPEED_MB = 1769
 
 
@@ -102,14 +103,40 @@ def test_an_endpoint_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: 
         assert any(temporary.iterdir())
     assert own_processes() - before == set()
     assert list(temporary.iterdir()) == []
-    with pytest.raises(LamellaError):
-        endpoint.infer({"x": X})
+    for call in (lambda: endpoint.infer({"x": X}), lambda: endpoint.infer_slice(0, {"x": X}), endpoint.logs):
+        with pytest.raises(UsageError, match="the endpoint `mlp` is closed") as caught:
+            call()
+        assert caught.value.hint
+
+
+def test_an_endpoint_may_hold_several_models(lamella_endpoint: Callable[..., lamella.Endpoint], tmp_path: Path) -> None:
+    sliced = lamella.slice(models.mlp(tmp_path / "mlp.onnx"), tmp_path / "mlp.slices", slices=2)
+    lookup = models.lookup(tmp_path / "lookup.onnx")
+    endpoint = lamella_endpoint({"first": sliced, "second": lookup}, name="app", memory_mb=FULL_SPEED_MB)
+    assert [*endpoint.models] == ["first", "second"]
+    assert [spec.name for spec in endpoint.models["second"].inputs] == ["ids", "mask"]
+    assert {function.model for function in endpoint.functions} == {"first", "second"}
+    found = endpoint.infer({"x": X}, model="first")
+    np.testing.assert_allclose(found["y"], expected(sliced.directory, x=X)["y"], rtol=1e-5, atol=1e-6)
+    answer = endpoint.infer_with_timeline(LOOKED_UP, model="second")
+    for name, array in expected(lookup, **LOOKED_UP).items():
+        np.testing.assert_allclose(answer.outputs[name], array, rtol=1e-5, atol=1e-6)
+    assert [run.slice for run in endpoint.infer_slice(0, {"x": X}, model="first").timeline] == [0]
+    assert {line.function for line in endpoint.logs(model="first")} <= {f"app-dev-first-slice-{i}" for i in (0, 1)}
+    for call in (lambda: endpoint.inputs, lambda: endpoint.outputs, lambda: endpoint.infer({"x": X})):
+        with pytest.raises(UsageError, match="`app@dev` holds 2 models") as caught:
+            call()
+        assert "`app.first`, `app.second`" in (caught.value.hint or "")
 
 
 def test_what_cannot_be_deployed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     before, model = own_processes(), models.mlp(tmp_path / "mlp.onnx")
+    for wrong in ({"a": model, "b": model}, {}, {"No": model}):
+        with pytest.raises(UsageError) as refused:
+            lamella.deploy(wrong, slices=1)
+        assert refused.value.hint
     for options in ({"memory_mb": 99_999}, {"name": "No Name"}, {"target": "moon"}, {"platform": "aws-lamda"}):
         with pytest.raises(LamellaError) as caught:
             lamella.deploy(model, slices=1, **options)
@@ -352,6 +379,146 @@ def test_the_front_door_speaks_the_protocol(cli: CommandLine, tmp_path: Path) ->
         found = json.loads(body)
         assert status == want_status, (path, body_given, found)
         assert {type(found["error"]), type(found["hint"])} == {str}
+
+
+def deploy_app(cli: CommandLine, tmp_path: Path) -> dict[str, Any]:
+    """Two models, `app.mlp` and `app.words`, and inputs for both."""
+    models.lookup(tmp_path / "lookup.onnx")
+    np.save(tmp_path / "x.npy", X)
+    np.savez(tmp_path / "looked-up.npz", **LOOKED_UP)
+    flags = ["--name", "app", "--slices", "2", "--memory", "1769"]
+    return cli.json("deploy", "mlp.onnx", "words=lookup.onnx", *flags)
+
+
+def test_several_models_are_one_deployment(cli: CommandLine, tmp_path: Path) -> None:
+    deployed = deploy_app(cli, tmp_path)
+    assert [function["model"] for function in deployed["functions"]] == ["mlp", "mlp", "words", "words"]
+    assert [door["url"].rpartition("/v2/")[2] for door in deployed["front_doors"]] == [
+        "models/app.mlp/infer",
+        "models/app.words/infer",
+    ]
+
+    cli("infer", "app.mlp", "--input", "x=x.npy", "-o", "out.npz")
+    want = expected(tmp_path / "mlp.onnx", x=X)["y"]
+    with np.load(tmp_path / "out.npz") as saved:
+        np.testing.assert_allclose(saved["y"], want, rtol=1e-5, atol=1e-6)
+    cli("infer", "app.words@dev", "--input", "looked-up.npz", "-o", "out.npz")
+    with np.load(tmp_path / "out.npz") as saved:
+        for name, array in expected(tmp_path / "lookup.onnx", **LOOKED_UP).items():
+            np.testing.assert_allclose(saved[name], array, rtol=1e-5, atol=1e-6)
+    for arguments, error in [
+        (["deploy", "mlp.onnx", "lookup.onnx"], "2 models need a name"),
+        (["deploy", "mlp.onnx", "Words=lookup.onnx", "--name", "app"], "`Words` is no model"),
+        (["deploy", "mlp.onnx", "mlp.onnx", "--name", "app"], "both be the model `mlp`"),
+        (["infer", "app", "--random"], "name one of them: `app.mlp`, `app.words`"),
+        (["infer", "app.ner", "--random"], "`app@dev` has no model `ner`"),
+        (["rollback", "app.mlp"], "`app.mlp@dev` is one model"),
+        (["delete", "app.mlp", "--yes"], "`app.mlp@dev` is one model"),
+        (["trigger", "add", "app", "--keep-warm", "60s"], "holds 2 models"),
+        (["logs", "app", "--slice", "0"], "holds 2 models"),
+    ]:
+        assert error in cli(*arguments, status=2).stderr
+
+
+def test_logs_and_status_tell_models_apart(cli: CommandLine, tmp_path: Path) -> None:
+    deploy_app(cli, tmp_path)
+    for model in ("mlp", "words"):
+        cli("infer", f"app.{model}", "--random")
+    assert {line["function"] for line in cli.json("logs", "app.words")["lines"]} == {
+        "app-dev-words-slice-0",
+        "app-dev-words-slice-1",
+    }
+    logs = cli("logs", "app").stdout.splitlines()
+    assert any(line.startswith("mlp 1 | ") for line in logs)
+    assert any(line.startswith("words 0 | ") for line in logs)
+    shown = cli("status", "app").stdout
+    assert "/v2/models/app.mlp/infer" in shown
+    assert "/v2/models/app.words/infer" in shown
+
+
+def test_the_front_door_knows_every_model(cli: CommandLine, tmp_path: Path) -> None:
+    deploy_app(cli, tmp_path)
+    want = expected(tmp_path / "mlp.onnx", x=X)["y"]
+    body = json.dumps({"inputs": [{"name": "x", "shape": [2, 32], "datatype": "FP32", "data": X.tolist()}]}).encode()
+    assert json.loads(ask(cli, "/v2")[2])["models"] == ["app.mlp", "app.words"]
+    status, _, answer = ask(cli, "/v2/models/app.mlp/infer", body)
+    assert (status, json.loads(answer)["model_name"]) == (200, "app.mlp")
+    np.testing.assert_allclose(
+        np.reshape(json.loads(answer)["outputs"][0]["data"], (2, 32)), want, rtol=1e-5, atol=1e-6
+    )
+    metadata = json.loads(ask(cli, "/v2/models/app.words")[2])
+    assert (metadata["name"], [entry["name"] for entry in metadata["inputs"]]) == ("app.words", ["ids", "mask"])
+    for path, given, want_status in [
+        ("/v2/models/app.words/ready", None, 200),
+        ("/v2/models/app.ner/ready", None, 404),
+        ("/v2/models/app/ready", None, 400),
+        ("/v2/models/app/infer", body, 400),
+        ("/v2/models/app.words/infer", body, 400),
+        ("/v2/models/app.mlp/versions/1/infer", body, 200),
+    ]:
+        assert ask(cli, path, given)[0] == want_status, path
+
+
+def test_a_trigger_is_of_one_model_and_goes_with_the_deployment(cli: CommandLine, tmp_path: Path) -> None:
+    deploy_app(cli, tmp_path)
+    (tmp_path / "in").mkdir()
+    made = cli.json("trigger", "add", "app.mlp", "--input", "in", "--output", "out", "--as", "tensors")
+    assert made["deployment"] == "app.mlp@dev"
+    (tmp_path / "x.npy").rename(tmp_path / "in" / "x.npy")
+    deadline = time.monotonic() + 60
+    while not (result := tmp_path / "out" / "x.npy.npz").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with np.load(result) as saved:
+        np.testing.assert_allclose(saved["y"], expected(tmp_path / "mlp.onnx", x=X)["y"], rtol=1e-5, atol=1e-6)
+    warm = cli.json("trigger", "add", "app.words", "--keep-warm", "60s")["id"]
+    assert "kept warm already" in cli("trigger", "add", "app.words", "--keep-warm", "60s", status=2).stderr
+    assert [one["id"] for one in cli.json("trigger", "list", "app.words")["triggers"]] == [warm]
+    cli("trigger", "remove", "app", warm)
+    assert cli.json("trigger", "list", "app.words")["triggers"] == []
+    stop_service(cli.home)
+    assert [one["id"] for one in cli.json("trigger", "list", "app")["triggers"]] == [made["id"]]
+
+    service = cli.pid
+    cli("delete", "app", "--yes")
+    assert not psutil.pid_exists(service) or psutil.Process(service).status() == psutil.STATUS_ZOMBIE
+    assert {path.name for path in cli.home.rglob("*") if path.is_file()} == {"lock", "port", "service.log", "token"}
+
+
+def test_versions_are_chosen_on_the_command_line(cli: CommandLine, tmp_path: Path) -> None:
+    models.mlp(tmp_path / "new.onnx", layers=6)
+    models.lookup(tmp_path / "lookup.onnx")
+    np.save(tmp_path / "x.npy", X)
+    flags = ["--slices", "1", "--memory", "1769", "--name", "app"]
+    cli("deploy", "model=mlp.onnx", *flags)
+    cli("deploy", "model=new.onnx", "lookup.onnx", *flags)
+
+    def answers(address: str, model: str, *options: str) -> None:
+        cli("infer", address, "--input", "x=x.npy", "-o", "out.npz", *options)
+        with np.load(tmp_path / "out.npz") as saved:
+            np.testing.assert_allclose(saved["y"], expected(tmp_path / model, x=X)["y"], rtol=1e-5, atol=1e-6)
+
+    answers("app.model", "new.onnx")
+    answers("app.model", "mlp.onnx", "--version", "1")
+    answers("app", "mlp.onnx", "--version", "1")
+    assert "no version 3" in cli("infer", "app.model", "--random", "--version", "3", status=2).stderr
+    assert "no model `lookup`" in cli("infer", "app.lookup", "--random", "--version", "1", status=2).stderr
+    metadata = [json.loads(ask(cli, f"/v2/models/app.{model}")[2])["versions"] for model in ("model", "lookup")]
+    assert metadata == [["1", "2"], ["2"]]
+    assert cli.json("rollback", "app", "--to", "1")["version"] == 1
+    answers("app", "mlp.onnx")
+    assert cli.json("rollback", "app", "--to", "2")["version"] == 2
+    answers("app.model", "new.onnx")
+    assert "there is 1, 2" in cli("rollback", "app", "--to", "3", status=2).stderr
+    status, _, body = ask(cli, "/lamella/deployments/app/rollback", b'{"to": "x"}')
+    assert (status, json.loads(body)["error"]) == (400, "`x` is no version")
+    shown = cli("status", "app").stdout
+    assert "new.onnx, lookup.onnx" in shown
+    assert "live" in shown
+    listed = cli.json("status", "app")["deployments"][0]["versions"]
+    assert [(one["version"], one["models"]) for one in listed] == [(1, ["mlp.onnx"]), (2, ["new.onnx", "lookup.onnx"])]
+    sent = cli("infer", "app", "--random", "--version", "1", "--async").stdout.strip()
+    assert cli.json("infer", "app", "--result", sent)["outputs"][0]["name"] == "y"
 
 
 def test_asynchronous_requests_are_answered_later_and_outlive_a_restart(cli: CommandLine, tmp_path: Path) -> None:

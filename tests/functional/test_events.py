@@ -88,7 +88,7 @@ class Home:
 
     def deploy(self, sliced: Path, name: str = "model") -> None:
         platform = load_platform("aws-lambda")
-        self.target.apply(Wanted(name=name, stage="dev", sliced=sliced, platform=platform, memory_mb=1769))
+        self.target.apply(Wanted(name=name, stage="dev", models={"model": sliced}, platform=platform, memory_mb=1769))
 
     def logged_reports(self, name: str = "model") -> int:
         return sum(line.text.startswith("REPORT") for line in self.target.logs(name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lamella.cli import output
-from lamella.cli.deployments import DEPLOYMENT, Stage, key, print_functions, service
+from lamella.cli.deployments import DEPLOYMENT, Stage, key, print_functions, service, urls
 from lamella.cli.options import INPUTS, Json, Slices
 from lamella.cli.sizes import parse_memory_mb, parse_slices
 
@@ -21,8 +21,12 @@ FUNCTIONS = "Functions"
 
 
 def deploy(
-    source: Annotated[
-        Path, typer.Argument(metavar="SLICES|PLAN.json|MODEL", help="A slices directory, or what to slice first.")
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]SLICES|PLAN.json|MODEL...",
+            help="A slices directory, or what to slice first; several become models of one deployment, `NAME.MODEL`.",
+        ),
     ],
     *,
     target: Annotated[
@@ -31,7 +35,12 @@ def deploy(
     ] = "local",
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", rich_help_panel=DEPLOYMENT, help="By default from the model's file."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            rich_help_panel=DEPLOYMENT,
+            help="By default from the model's file; needed for several.",
+        ),
     ] = None,
     stage: Stage = None,
     dry_run: Annotated[
@@ -57,7 +66,8 @@ def deploy(
             metavar="MB|SIZE",
             envvar="LAMELLA_MEMORY",
             rich_help_panel=FUNCTIONS,
-            help="Memory of every function, such as `1769` or `2GB`; by default as planned.",
+            help="Memory of every function, such as `1769` or `2GB`; by default as planned for a platform, else "
+            "what it needs, and 512 MB at least.",
             show_default=False,
         ),
     ] = None,
@@ -108,15 +118,15 @@ def deploy(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Deploy a model in slices, each in a function of its own. What was deployed before can be rolled back to."""
+    """Deploy models in slices, each in a function of its own. What was deployed before can be rolled back to."""
     from lamella.platforms import load_platform
     from lamella.targets.base import Wanted
-    from lamella.targets.deploying import name_of
     from lamella.targets.local.serving import require_aiohttp
-    from lamella.targets.sources import slices_of
+    from lamella.targets.sources import models_of
     from lamella.targets.state import home_folder
 
     del target, yes  # there is one target, on which nothing costs money or deletes data
+    given = _given(sources, name)
     require_aiohttp()  # before anything takes its time
     platform = str(Path(platform).absolute()) if platform.endswith(".toml") else platform
     limits, home = load_platform(platform), home_folder()
@@ -124,15 +134,15 @@ def deploy(
     count = None if slices is None else parse_slices(slices)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with TemporaryDirectory(prefix="slices-", dir=home) as folder:
-        with output.status(f"slicing {source}"):
-            sliced = slices_of(
-                source, Path(folder) / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify
+        with output.status(f"slicing {', '.join(sources)}"):
+            models = models_of(
+                given, Path(folder) / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify
             )
-        bare, named = key(name or name_of(sliced), stage)
+        bare, named = key(name or next(iter(models)), stage)
         wanted = Wanted(
             name=bare,
             stage=named,
-            sliced=sliced,
+            models=models,
             platform=limits,
             platform_source=platform,
             memory_mb=memory_mb,
@@ -148,6 +158,18 @@ def deploy(
         output.json_object("lamella.deploy/1", found)
     else:
         _print(found, dry_run=dry_run)
+
+
+def _given(sources: Sequence[str], name: str | None) -> Path | Mapping[str, Path]:
+    """One model, called by its own file, or models by their names."""
+    from lamella.targets.sources import check_named, named_source, named_sources
+
+    if len(sources) == 1:
+        model, path = named_source(sources[0])
+        return path if model is None else {model: path}
+    found = named_sources(sources)
+    check_named(found, name, "give one: `--name app`")
+    return found
 
 
 def _changes(wanted: Wanted, home: Path) -> dict[str, Any]:
@@ -181,7 +203,7 @@ def _print(found: Mapping[str, Any], *, dry_run: bool) -> None:
     output.facts(
         [
             ("name", f"{found['name']}@{found['stage']}, version {found['version']}"),
-            ("url", found["url"]),
+            *urls(found),
             ("token", found["token_file"]),
             ("functions", f"{found['functions_url']} (the API of AWS Lambda)"),
         ]

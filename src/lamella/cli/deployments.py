@@ -11,11 +11,17 @@ from lamella.cli import output
 
 if TYPE_CHECKING:
     from lamella.gateway.client import ServiceClient
+    from lamella.targets.addresses import Address
     from lamella.targets.base import Deployment
 
 DEPLOYMENT = "Deployment"
 
 Name = Annotated[str, typer.Argument(metavar="NAME[@STAGE]", help="A deployment; `lamella status` lists them.")]
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="NAME[.MODEL][@STAGE]", help="A deployment, or one of its models where there are several."),
+]
 
 Stage = Annotated[
     str | None,
@@ -33,13 +39,33 @@ def key(name: str, stage: str | None) -> tuple[str, str]:
     """Name and stage of `NAME[@STAGE]`; the one in the name goes before the flag.
 
     Raises:
+        UsageError: One of them cannot be that of a deployment, or a model is named.
+    """
+    from lamella.targets.addresses import read_deployment
+
+    found = _checked(read_deployment(name, stage=stage))
+    return found.name, found.stage
+
+
+def address(name: str, stage: str | None) -> Address:
+    """The address in `NAME[.MODEL][@STAGE]`; the stage in it goes before the flag.
+
+    Raises:
         UsageError: One of them cannot be that of a deployment.
     """
-    from lamella.targets.base import DEFAULT_STAGE
+    from lamella.targets.addresses import read_address
+
+    return _checked(read_address(name, stage=stage))
+
+
+def _checked(found: Address) -> Address:
     from lamella.targets.state import check_name
 
-    bare, _, named = name.partition("@")
-    return check_name(bare, "name"), check_name(named or stage or DEFAULT_STAGE, "stage")
+    check_name(found.name, "name")
+    check_name(found.stage, "stage")
+    if found.model is not None:
+        check_name(found.model, "model")
+    return found
 
 
 def find(name: str, stage: str) -> Deployment:
@@ -67,10 +93,18 @@ def service() -> ServiceClient:
     return ServiceClient(started_service(home_folder()))
 
 
+def urls(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Where each model of a deployment answers, as facts to print."""
+    doors = [door for door in found["front_doors"] if door["kind"] == "http"]
+    return [("url" if len(doors) == 1 else f"url of {door['model']}", door["url"]) for door in doors]
+
+
 def print_functions(functions: Sequence[Mapping[str, Any]]) -> None:
     """Print a deployment's functions as a table."""
+    several = len({function["model"] for function in functions}) > 1
     rows = [
         (
+            *([function["model"]] if several else []),
             str(function["slice"]),
             function["name"],
             function["version"],
@@ -80,4 +114,5 @@ def print_functions(functions: Sequence[Mapping[str, Any]]) -> None:
         )
         for function in functions
     ]
-    output.table(["slice", "function", "version", "memory", "timeout", "package"], rows, right=(0, 2, 3, 4, 5))
+    headers = [*(["model"] if several else []), "slice", "function", "version", "memory", "timeout", "package"]
+    output.table(headers, rows, right=tuple(column + several for column in (0, 2, 3, 4, 5)))

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamella.cli import output
-from lamella.cli.deployments import Name, Stage, find, key, service
+from lamella.cli.deployments import DEPLOYMENT, Model, Stage, address, find, service
 from lamella.cli.options import INPUTS, OUTPUT, Inputs, Json
 from lamella.cli.views import check_output_file, print_outputs, summary_view
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
     from lamella.gateway.client import Inferred
-    from lamella.targets.base import Deployment
+    from lamella.targets.addresses import Address
+    from lamella.targets.base import DeployedModel, Deployment
     from lamella.tensors import Array, TensorSpec
 
 REQUEST = "Request"
@@ -24,9 +25,15 @@ _TIMES = ("init_ms", "load_ms", "infer_ms", "transfer_ms", "billed_ms")
 
 
 def infer(
-    name: Name,
+    name: Model,
     *,
     stage: Stage = None,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            "--version", metavar="N", min=1, rich_help_panel=DEPLOYMENT, help="Ask this version, not the live one."
+        ),
+    ] = None,
     inputs: Inputs = None,
     random: Annotated[
         bool, typer.Option("--random", rich_help_panel=INPUTS, help="Make up the inputs that are not given.")
@@ -60,55 +67,58 @@ def infer(
 ) -> None:
     """Send a request to a deployment, and show outputs and what each slice did."""
     check_output_file(file, json=json)
-    deployment = find(*key(name, stage))
+    to = address(name, stage)
+    deployment = find(to.name, to.stage)
     if result is not None:
-        if inputs or random or asynchronous or part is not None:
+        if inputs or random or asynchronous or part is not None or version is not None:
             raise UsageError("`--result` is for a request that was sent already", hint="leave the other flags out")
         with output.status(f"waiting for {result}"):
             found = service().result(result)
         _show(deployment, found, file, json=json)
         return
-    feeds = _feeds(deployment, inputs or [], part, random=random, seed=seed)
+    if version is not None:
+        deployment = deployment.at(version)
+    feeds = _feeds(deployment.model(to.model), to, inputs or [], part, random=random, seed=seed)
     if asynchronous:
-        _submit(deployment, feeds, part, json=json)
+        _submit(to, feeds, version, part, json=json)
         return
-    with output.status(f"asking {deployment.key}"):
-        found = service().infer(deployment.key, feeds, slice=part)
+    with output.status(f"asking {to}"):
+        found = service().infer(str(to), feeds, version=version, slice=part)
     _show(deployment, found, file, json=json)
 
 
 def _feeds(
-    deployment: Deployment, arguments: list[str], part: int | None, *, random: bool, seed: int
+    model: DeployedModel, to: Address, arguments: list[str], part: int | None, *, random: bool, seed: int
 ) -> dict[str, Array]:
     """Everything that the model, or one slice, takes; checked before anything is sent."""
     from lamella.cli.inputs import completed, read_inputs
     from lamella.runtime.feeds import check_feeds
 
-    required, optional = _specs(deployment, part)
+    required, optional = _specs(model, to, part)
     given = read_inputs(arguments, (*required, *optional))
     check_feeds(given, (), (*required, *optional))
-    bounds = deployment.version.workflow.index_bounds
+    bounds = model.workflow.index_bounds
     return check_feeds(completed(given, required, random=random, seed=seed, bounds=bounds), required, optional)
 
 
-def _specs(deployment: Deployment, part: int | None) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
-    workflow = deployment.version.workflow
+def _specs(model: DeployedModel, to: Address, part: int | None) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+    workflow = model.workflow
     if part is None:
         return workflow.inputs, workflow.optional_inputs
     for step in workflow.steps:
         if step.slice == part:
             return step.inputs, step.optional_inputs
     known = ", ".join(str(step.slice) for step in workflow.steps)
-    raise UsageError(f"`{deployment.key}` has no slice {part}", hint=f"its slices are {known}")
+    raise UsageError(f"`{to}` has no slice {part}", hint=f"its slices are {known}")
 
 
-def _submit(deployment: Deployment, feeds: Mapping[str, Array], part: int | None, *, json: bool) -> None:
-    request_id = service().submit(deployment.key, feeds, slice=part)
+def _submit(to: Address, feeds: Mapping[str, Array], version: int | None, part: int | None, *, json: bool) -> None:
+    request_id = service().submit(str(to), feeds, version=version, slice=part)
     if json:
         output.json_object("lamella.request/1", {"id": request_id, "status": "running"})
         return
     output.line(request_id)
-    output.message(f"its answer: `lamella infer {deployment.key} --result {request_id}`")
+    output.message(f"its answer: `lamella infer {to} --result {request_id}`")
 
 
 def _show(deployment: Deployment, found: Inferred, file: str | None, *, json: bool) -> None:

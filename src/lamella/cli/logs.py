@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lamella.cli import output
-from lamella.cli.deployments import Name, Stage, find, key, service
+from lamella.cli.deployments import Model, Stage, address, find, service
 from lamella.cli.options import OUTPUT, Json
 from lamella.errors import UsageError
 
@@ -16,7 +16,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def logs(
-    name: Name,
+    name: Model,
     *,
     stage: Stage = None,
     part: Annotated[int | None, typer.Option("--slice", metavar="K", min=0, help="Of this slice alone.")] = None,
@@ -28,13 +28,16 @@ def logs(
     """Show the logs of a deployment's functions, slice by slice."""
     if follow and json:
         raise UsageError("`--json` prints one object, and `--follow` has no end", hint="leave one of them out")
-    deployment = find(*key(name, stage))
-    lines = service().logs(deployment.key, slice=part, follow=follow)
+    to = address(name, stage)
+    models = {function.name: function.model for function in find(to.name, to.stage).version.functions}
+    lines = service().logs(str(to), slice=part, follow=follow)
     if json:
         output.json_object("lamella.logs/1", {"lines": list(lines)})
         return
+    several = to.model is None and len(set(models.values())) > 1
     for line in lines:
-        output.line(f"{line['slice']} | {_plain(line['text'])}")
+        model = f"{models.get(line['function'], '?')} " if several else ""  # it may have been deployed anew meanwhile
+        output.line(f"{model}{line['slice']} | {_plain(line['text'])}")
         output.flush()
 
 

@@ -1,16 +1,36 @@
-"""`lamella rollback`: the version before the live one answers again."""
+"""`lamella rollback`: the version before the live one answers again, or a given one."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from lamella.cli import output
-from lamella.cli.deployments import Name, Stage, find, key, print_functions, service
+from lamella.cli.deployments import DEPLOYMENT, Name, Stage, find, key, print_functions, service
 from lamella.cli.options import Json
 
 
-def rollback(name: Name, *, stage: Stage = None, json: Json = False) -> None:
-    """Let the version before the live one answer again."""
+def rollback(
+    name: Name,
+    *,
+    stage: Stage = None,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            "--to",
+            metavar="N",
+            min=1,
+            rich_help_panel=DEPLOYMENT,
+            help="This version, as `lamella status NAME` lists them.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Let the version before the live one answer again, or any that is kept. All models change together."""
     deployment = find(*key(name, stage))
-    found = service().call("POST", f"/lamella/deployments/{deployment.key}/rollback")
+    wanted = None if to is None else {"to": to}
+    found = service().call("POST", f"/lamella/deployments/{deployment.key}/rollback", wanted)
     if json:
         output.json_object("lamella.rollback/1", found)
         return

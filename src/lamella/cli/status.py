@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from lamella.cli import output
-from lamella.cli.deployments import Stage, find, key, print_functions, service
+from lamella.cli.deployments import Stage, find, key, print_functions, service, urls
 from lamella.cli.options import Json
 
 
@@ -55,11 +55,11 @@ def _print_all(deployments: Sequence[Mapping[str, Any]]) -> None:
         (
             f"{found['name']}@{found['stage']}",
             str(found["version"]),
-            found["model"],
+            ", ".join(model["file"] for model in found["models"]),
             str(len(found["functions"])),
             found["target"],
             found["platform"],
-            found["url"],
+            "\n".join(door["url"] for door in found["front_doors"] if door["kind"] == "http"),
         )
         for found in deployments
     ]
@@ -67,22 +67,28 @@ def _print_all(deployments: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _print_one(found: Mapping[str, Any]) -> None:
-    versions = ", ".join(
-        f"{version['version']}{' (live)' if version['version'] == found['version'] else ''}"
-        for version in found["versions"]
-    )
     output.facts(
         [
             ("deployment", f"{found['name']}@{found['stage']}"),
-            ("model", found["model"]),
-            ("versions", versions),
+            ("model", ", ".join(model["file"] for model in found["models"])),
             ("target", f"{found['target']}, with the limits of {found['platform']}"),
             ("delivery", found["delivery"]),
-            ("url", found["url"]),
+            *urls(found),
             ("token", found["token_file"]),
             ("functions", f"{found['functions_url']} (the API of AWS Lambda)"),
             ("store", found["store"]),
         ]
     )
+    output.line()
+    versions = [
+        (
+            str(version["version"]),
+            "live" if version["version"] == found["version"] else "",
+            version["created"],
+            ", ".join(version["models"]),
+        )
+        for version in found["versions"]
+    ]
+    output.table(["version", "", "deployed", "model"], versions, right=(0,))
     output.line()
     print_functions(found["functions"])

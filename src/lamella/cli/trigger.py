@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lamella.cli import output
-from lamella.cli.deployments import Name, Stage, find, key, service
+from lamella.cli.deployments import Model, Stage, address, find, service
 from lamella.cli.options import Json
 from lamella.errors import UsageError
 
@@ -30,7 +30,7 @@ trigger = typer.Typer(
 
 @trigger.command("add")
 def add(
-    name: Name,
+    name: Model,
     *,
     stage: Stage = None,
     source: Annotated[
@@ -100,55 +100,67 @@ def add(
     """Add a trigger: objects that come into `--input`, or `--keep-warm`."""
     from lamella.gateway.events.trigger import Trigger, Warming, to_json
 
-    deployment = find(*key(name, stage))
+    to = _model(name, stage)
     made: Trigger | Warming
     if keep_warm is not None:
         if source is not None or target is not None:
             raise UsageError(
                 "`--keep-warm` is a trigger of its own", hint="add one for `--input` and `--output` as well"
             )
-        made = Warming(deployment.key, _seconds(keep_warm))
+        made = Warming(to, _seconds(keep_warm))
     elif source is None or target is None:
         raise UsageError("`--input` and `--output` belong together", hint="give both, or `--keep-warm 60s`")
     else:
-        made = Trigger(deployment.key, source, target, form, dead_letter, suffix, poll_s, attempts, parallel)
-    found = service().call("POST", f"/lamella/deployments/{deployment.key}/triggers", to_json(made))
+        made = Trigger(to, source, target, form, dead_letter, suffix, poll_s, attempts, parallel)
+    found = service().call("POST", f"/lamella/deployments/{to}/triggers", to_json(made))
     if json:
         output.json_object("lamella.trigger/1", found)
     else:
         output.line(found["id"])
-        output.message(f"{deployment.key}: {_described(found)}")
+        output.message(f"{to}: {_described(found)}")
 
 
 @trigger.command("list")
-def list_(name: Name, *, stage: Stage = None, json: Json = False) -> None:
-    """Show the triggers of a deployment, and how each goes."""
-    deployment = find(*key(name, stage))
-    found = service().call("GET", f"/lamella/deployments/{deployment.key}/triggers")
+def list_(name: Model, *, stage: Stage = None, json: Json = False) -> None:
+    """Show the triggers of a deployment, or of one of its models, and how each goes."""
+    to = address(name, stage)
+    find(to.name, to.stage)
+    found = service().call("GET", f"/lamella/deployments/{to}/triggers")
     if json:
         output.json_object("lamella.triggers/1", found)
     elif not found["triggers"]:
-        output.message(f"{deployment.key} has no trigger")
+        output.message(f"{to} has no trigger")
     else:
-        rows = [(entry["id"], _described(entry), _progress(entry), _state(entry)) for entry in found["triggers"]]
-        output.table(["id", "trigger", "so far", "state"], rows)
+        rows = [
+            (entry["id"], entry["deployment"], _described(entry), _progress(entry), _state(entry))
+            for entry in found["triggers"]
+        ]
+        output.table(["id", "deployment", "trigger", "so far", "state"], rows)
 
 
 @trigger.command("remove")
 def remove(
-    name: Name,
+    name: Model,
     trigger_id: Annotated[str, typer.Argument(metavar="ID", help="As `lamella trigger list` shows it.")],
     *,
     stage: Stage = None,
     json: Json = False,
 ) -> None:
     """Remove a trigger, and what it knows about the objects that it has seen. Objects and results stay."""
-    deployment = find(*key(name, stage))
-    found = service().call("DELETE", f"/lamella/deployments/{deployment.key}/triggers/{trigger_id}")
+    to = address(name, stage)
+    find(to.name, to.stage)
+    found = service().call("DELETE", f"/lamella/deployments/{to}/triggers/{trigger_id}")
     if json:
         output.json_object("lamella.trigger/1", found)
     else:
         output.message(f"removed {trigger_id}")
+
+
+def _model(name: str, stage: str | None) -> str:
+    """The address of a model that is deployed."""
+    to = address(name, stage)
+    find(to.name, to.stage).model(to.model)
+    return str(to)
 
 
 def _seconds(text: str) -> float:

@@ -60,17 +60,23 @@ class ServiceClient:
             found: dict[str, Any] = json.loads(response.read())
             return found
 
-    def infer(self, model: str, inputs: Tensors, *, slice: int | None = None) -> Inferred:
+    def infer(self, model: str, inputs: Tensors, *, version: int | None = None, slice: int | None = None) -> Inferred:
         """Send a request and wait for its answer.
+
+        Args:
+            model: Its address, such as `app.bert@prod`.
+            inputs: What it takes.
+            version: One that is kept; None: the live one.
+            slice: The one slice to run; None: all.
 
         Raises:
             LamellaError: What went wrong.
         """
         body, headers = _request(inputs, slice)
-        with self._answer("POST", f"/v2/models/{quote(model)}/infer", body, headers) as response:
+        with self._answer("POST", _infer_path(model, version), body, headers) as response:
             return _inferred(response)
 
-    def submit(self, model: str, inputs: Tensors, *, slice: int | None = None) -> str:
+    def submit(self, model: str, inputs: Tensors, *, version: int | None = None, slice: int | None = None) -> str:
         """Send a request whose answer is fetched later, with `result`; returns its id.
 
         Raises:
@@ -78,7 +84,7 @@ class ServiceClient:
         """
         body, headers = _request(inputs, slice)
         headers["Prefer"] = "respond-async"
-        with self._answer("POST", f"/v2/models/{quote(model)}/infer", body, headers) as response:
+        with self._answer("POST", _infer_path(model, version), body, headers) as response:
             return str(json.loads(response.read())["id"])
 
     def result(self, request_id: str) -> Inferred:
@@ -119,6 +125,10 @@ class ServiceClient:
                 raise RemoteError(
                     f"the service at {address.url} cannot be reached: {error}", hint="try again; it starts when needed"
                 ) from error
+
+
+def _infer_path(model: str, version: int | None) -> str:
+    return f"/v2/models/{quote(model)}{'' if version is None else f'/versions/{version}'}/infer"
 
 
 def _content(body: bytes) -> Mapping[str, object]:

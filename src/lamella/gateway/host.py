@@ -18,7 +18,8 @@ from lamella.gateway.faults import fault, status_of
 from lamella.gateway.jobs import Jobs, Message
 from lamella.gateway.protocol import metadata, read_request, write_response
 from lamella.gateway.views import change_view, deployment_view, wanted_of
-from lamella.targets.base import DEFAULT_STAGE, Deployment, NotDeployedError, key_of
+from lamella.targets.addresses import read_address, read_deployment
+from lamella.targets.base import Deployment, NotDeployedError, key_of
 from lamella.targets.changes import changes
 from lamella.targets.local.tail import LogTail
 from lamella.targets.local.target import LocalTarget
@@ -59,19 +60,19 @@ class Host:
             self._leave()
 
     def _infer(self, model: str, version: str | None, body: bytes, header_length: str | None) -> Message:
-        name, stage = split(model)
-        deployment = self.find(model, version)
+        address, deployment = read_address(model), self.find(model, version)
         request = read_request(body, header_length)
-        self._triggers.used(deployment.key)
+        self._triggers.used(str(address))
         answer = self._target.infer(
-            name,
+            address.name,
             request.inputs,
-            stage=stage,
+            stage=address.stage,
+            model=address.model,
             version=None if version is None else deployment.live,
             slice=request.slice,
             request_id=request.request_id,
         )
-        response = write_response(request, answer, deployment)
+        response = write_response(request, answer, deployment, model=address.model)
         return Message({"status": 200, "header_length": response.header_length}, response.body)
 
     def run(self, job: Message) -> Message:
@@ -85,23 +86,28 @@ class Host:
         )
 
     def find(self, model: str, version: str | None = None) -> Deployment:
-        """A deployment by its name in URLs, as if the version that is asked for were the live one.
+        """The deployment of a model by its name in URLs, as if the version that is asked for were the live one.
 
         Raises:
-            NotDeployedError: There is none.
+            NotDeployedError: There is none, or not in this version, or not this model.
+            UsageError: It holds several models, and none is named.
         """
-        name, stage = split(model)
-        found = self._target.find(name, stage=stage)
-        if version is None:
-            return found
-        known = [str(kept.number) for kept in found.versions]
-        if version not in known:
-            raise NotDeployedError(f"`{found.key}` has no version {version}", hint=f"there is {', '.join(known)}")
-        return replace(found, live=int(version))
+        address = read_address(model)
+        found = self._target.find(address.name, stage=address.stage)
+        if version is not None:
+            if not version.isdecimal():
+                raise NotDeployedError(f"`{found.key}` has no version `{version}`", hint="give its number")
+            found = found.at(int(version))
+        found.model(address.model)
+        return found
 
     def metadata(self, model: str, version: str | None) -> Json:
         """What the protocol tells of a model."""
-        return metadata(self.find(model, version))
+        return metadata(self.find(model, version), model=read_address(model).model)
+
+    def models(self) -> list[str]:
+        """The name in URLs of every model of every deployment."""
+        return [one.address(model.name) for one in self._target.status() for model in one.version.models]
 
     def status(self) -> Json:
         """Every deployment."""
@@ -116,29 +122,35 @@ class Host:
             deployed = self._target.apply(wanted)
             made = [change_view(change) for change in changes(before, deployed.version.functions)]
             return {**self._view(deployed), "changes": made}
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"this is no deployment: {error!r}", hint="use the same version of Lamella") from error
         finally:
             self._leave()
 
-    def rollback(self, model: str) -> Json:
-        """Let the version before the live one answer again."""
-        name, stage = split(model)
-        return self._view(self._target.rollback(name, stage=stage))
+    def rollback(self, deployment: str, body: bytes = b"") -> Json:
+        """Let the version before the live one answer again, or the one that a JSON object names: `{"to": 2}`."""
+        address = read_deployment(deployment)
+        try:
+            to = None if not body else json.loads(body)["to"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"this names no version: {error!r}", hint='send `{"to": NUMBER}`, or nothing') from error
+        if to is not None and (not isinstance(to, int) or isinstance(to, bool)):
+            raise UsageError(f"`{to}` is no version", hint="give its number")
+        return self._view(self._target.rollback(address.name, stage=address.stage, to=to))
 
-    def delete(self, model: str, jobs: Jobs) -> Json:
+    def delete(self, deployment: str, jobs: Jobs) -> Json:
         """End a deployment, and forget its results."""
-        name, stage = split(model)
-        self._triggers.stop(self.find(model).key)
-        self._target.delete(name, stage=stage)
-        jobs.forget(lambda head: split(str(head["model"])) == (name, stage))
+        address = read_deployment(deployment)
+        self._triggers.stop(self._target.find(address.name, stage=address.stage).key)
+        self._target.delete(address.name, stage=address.stage)
+        jobs.forget(lambda head: read_address(str(head["model"])).key == address.key)
         with self._lock:
             self._last_use_s = -math.inf  # if this was the last one, nobody waits for the service any more
-        return {"deleted": f"{name}@{stage}"}
+        return {"deleted": address.key}
 
     def triggers(self, model: str) -> Json:
-        """What makes requests for a deployment by itself, and how that goes."""
-        return {"triggers": self._triggers.of(self.find(model).key)}
+        """What makes requests for a deployment, or one model of it, by itself, and how that goes."""
+        return {"triggers": self._triggers.of(model)}
 
     def add_trigger(self, model: str, body: bytes) -> Json:
         """Add what a JSON object describes."""
@@ -146,19 +158,20 @@ class Host:
             content = json.loads(body)
         except ValueError as error:
             raise UsageError(f"this is no trigger: {error}", hint="use the same version of Lamella") from error
-        return self._triggers.add(replace(from_json(content), deployment=self.find(model).key))
+        return self._triggers.add(replace(from_json(content), deployment=model))
 
     def remove_trigger(self, model: str, name: str) -> Json:
         """End one, and forget what it has done."""
-        self._triggers.remove(self.find(model).key, name)
+        self._triggers.remove(model, name)
         return {"removed": name}
 
     def tail(self, model: str, part: str | None) -> LogTail:
-        """The logs of a deployment's functions, or of one slice's."""
-        name, stage = split(model)
+        """The logs of a deployment's functions, of one model's, or of one slice's."""
+        address = read_address(model)
         if part is not None and not part.isdecimal():
             raise UsageError(f"`{part}` is no slice", hint="give its index")
-        return self._target.tail(name, stage=stage, slice=None if part is None else int(part))
+        slice = None if part is None else int(part)
+        return self._target.tail(address.name, stage=address.stage, model=address.model, slice=slice)
 
     def _view(self, deployment: Deployment) -> Json:
         view = deployment_view(
@@ -194,11 +207,3 @@ class Host:
         """Stop every trigger and function. They go on at the next start."""
         self._triggers.close()
         self._target.close()
-
-
-def split(model: str) -> tuple[str, str]:
-    """Name and stage: `bert@prod`, or `bert` for the default stage."""
-    name, _, stage = model.partition("@")
-    if not name:
-        raise NotDeployedError("a deployment has a name", hint="see `lamella status`")
-    return name, stage or DEFAULT_STAGE

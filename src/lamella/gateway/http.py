@@ -122,7 +122,9 @@ class Door:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     async def _server(self, request: web.Request) -> web.Response:
-        return _json({"name": "lamella", "version": __version__, "extensions": ["binary_tensor_data"]})
+        models = await self._in_thread(self._host.models)
+        extensions = ["binary_tensor_data"]
+        return _json({"name": "lamella", "version": __version__, "extensions": extensions, "models": models})
 
     async def _live(self, request: web.Request) -> web.Response:
         return _json({request.path.rpartition("/")[2]: True})
@@ -163,7 +165,8 @@ class Door:
         return _json(await self._in_thread(lambda: self._host.delete(_model(request), self._jobs)))
 
     async def _rollback(self, request: web.Request) -> web.Response:
-        return _json(await self._in_thread(lambda: self._host.rollback(_model(request))))
+        body = await request.read()
+        return _json(await self._in_thread(lambda: self._host.rollback(_model(request), body)))
 
     async def _triggers(self, request: web.Request) -> web.Response:
         return _json(await self._in_thread(lambda: self._host.triggers(_model(request))))

@@ -121,8 +121,16 @@ def _object(value: object, name: str) -> Mapping[str, Any]:
     return value
 
 
-def write_response(request: InferRequest, answer: Answer, deployment: Deployment) -> Response:
+def write_response(
+    request: InferRequest, answer: Answer, deployment: Deployment, *, model: str | None = None
+) -> Response:
     """The body of an answer, in the form that was asked for.
+
+    Args:
+        request: What was asked.
+        answer: What the functions gave.
+        deployment: What was asked, in the version that answered.
+        model: The model; None: the only one.
 
     Raises:
         InputError: An output was asked for that there is not.
@@ -143,7 +151,7 @@ def write_response(request: InferRequest, answer: Answer, deployment: Deployment
         else:
             entries.append(json_entry(name, array))
     content: dict[str, object] = {
-        "model_name": deployment.name,
+        "model_name": deployment.address(deployment.model(model).name),
         "model_version": str(deployment.live),
         "id": answer.request_id,
         "outputs": entries,
@@ -172,15 +180,20 @@ def _json_value(item: object) -> object:
     return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
 
 
-def metadata(deployment: Deployment) -> dict[str, object]:
-    """What the protocol tells of a model."""
-    workflow = deployment.version.workflow
+def metadata(deployment: Deployment, *, model: str | None = None) -> dict[str, object]:
+    """What the protocol tells of a model: the only one of a deployment, or the one that is named."""
+    found = deployment.model(model)
+    versions = [
+        version.number
+        for version in deployment.versions
+        if (len(version.models) == 1 if model is None else model in {one.name for one in version.models})
+    ]
     return {
-        "name": deployment.name,
-        "versions": [str(version.number) for version in deployment.versions],
+        "name": deployment.address(found.name),
+        "versions": [str(number) for number in versions],
         "platform": "onnx_slices",
-        "inputs": _specs(workflow.inputs),
-        "outputs": _specs(workflow.outputs),
+        "inputs": _specs(found.inputs),
+        "outputs": _specs(found.outputs),
     }
 
 

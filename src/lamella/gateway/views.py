@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lamella.platforms import load_platform
-from lamella.targets.base import DEFAULT_STAGE, Change, Deployment, Wanted
+from lamella.targets.base import Change, Deployment, Wanted
 from lamella.targets.state import check_name
 
 
@@ -21,22 +21,29 @@ def deployment_view(deployment: Deployment, *, url: str, functions_url: str, tok
         token_file: Where the token is that callers must send.
     """
     version = deployment.version
-    door = f"{url}/v2/models/{model_of(deployment)}/infer"
+    doors = {model.name: f"{url}/v2/models/{deployment.address(model.name)}/infer" for model in version.models}
     return {
         "name": deployment.name,
         "stage": deployment.stage,
         "target": deployment.target,
         "platform": deployment.platform,
-        "url": door,
-        "model": version.model,
+        "url": next(iter(doors.values())) if len(doors) == 1 else None,
+        "models": [
+            {"name": model.name, "address": deployment.address(model.name), "file": model.file}
+            for model in version.models
+        ],
         "version": version.number,
-        "versions": [{"version": v.number, "created": v.created} for v in deployment.versions],
+        "versions": [
+            {"version": v.number, "created": v.created, "models": [model.file for model in v.models]}
+            for v in deployment.versions
+        ],
         "delivery": version.delivery,
         "cold": version.cold,
         "store": version.store,
         "functions": [
             {
                 "name": function.name,
+                "model": function.model,
                 "slice": function.slice,
                 "version": function.version,
                 "memory_mb": function.memory_mb,
@@ -48,13 +55,8 @@ def deployment_view(deployment: Deployment, *, url: str, functions_url: str, tok
         ],
         "functions_url": functions_url,
         "token_file": token_file,
-        "front_doors": [{"kind": "http", "url": door}],
+        "front_doors": [{"kind": "http", "model": model, "url": door} for model, door in doors.items()],
     }
-
-
-def model_of(deployment: Deployment) -> str:
-    """The name in the protocol's URLs: that of the deployment, with its stage unless it is the default one."""
-    return deployment.name if deployment.stage == DEFAULT_STAGE else deployment.key
 
 
 def change_view(change: Change) -> dict[str, str]:
@@ -67,7 +69,7 @@ def wanted_view(wanted: Wanted) -> dict[str, Any]:
     return {
         "name": wanted.name,
         "stage": wanted.stage,
-        "sliced": str(wanted.sliced.absolute()),
+        "models": {name: str(directory.absolute()) for name, directory in wanted.models.items()},
         "platform": wanted.platform_source or wanted.platform.name,
         "memory_mb": wanted.memory_mb,
         "timeout_s": wanted.timeout_s,
@@ -87,12 +89,13 @@ def wanted_of(content: Mapping[str, Any]) -> Wanted:
         UsageError: A name or the platform makes no sense.
         KeyError: Something is missing.
         TypeError: Something is of another type.
+        AttributeError: Likewise.
     """
     platform = str(content["platform"])
     return Wanted(
         name=check_name(str(content["name"]), "name"),
         stage=check_name(str(content["stage"]), "stage"),
-        sliced=Path(str(content["sliced"])),
+        models={check_name(str(name), "model"): Path(str(path)) for name, path in content["models"].items()},
         platform=load_platform(platform),
         platform_source=platform,
         memory_mb=content["memory_mb"],

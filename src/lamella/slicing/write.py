@@ -217,4 +217,5 @@ def _manifest(
         files=files,
         custom_ops_needed=tuple(sorted(used_domains - _STANDARD_DOMAINS)),
         versions={"lamella": __version__} | ({"onnxruntime": version("onnxruntime")} if optimized else {}),
+        platform=planned.platform,
     )

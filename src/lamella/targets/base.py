@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
 from lamella.errors import UsageError
 from lamella.platforms.base import Platform
 from lamella.runtime.function import Delivery
+from lamella.tensors import TensorSpec
 from lamella.workflow.request import Answer
 from lamella.workflow.steps import Workflow
 
@@ -18,6 +19,8 @@ Cold = Literal["sequential", "parallel"]
 
 DEFAULT_STAGE = "dev"
 DEFAULT_TIMEOUT_S = 60.0
+LEAST_MEMORY_MB = 512
+"""The least that a function gets for which nobody chose a size: processor time goes with memory, and starts need it."""
 VERSIONS_KEPT = 5
 """Versions of a deployment that can be rolled back to, the live one included."""
 
@@ -29,10 +32,11 @@ class Wanted:
     Attributes:
         name: The deployment's name.
         stage: The named deployment of it, such as `dev` or `prod`.
-        sliced: A slices directory.
+        models: The slices directory of each model, by the model's name. Together they are one deployment.
         platform: Whose limits hold.
         platform_source: How it is found again by another process: a name, or a file; None: by its name.
-        memory_mb: Memory of every function; None: as each slice was planned.
+        memory_mb: Memory of every function; None: as each slice was planned for a platform, else what it needs, at
+            least `LEAST_MEMORY_MB`.
         timeout_s: The longest that one slice may take.
         temporary_mb: Temporary storage of every function.
         delivery: How the model reaches the functions.
@@ -44,7 +48,7 @@ class Wanted:
 
     name: str
     stage: str
-    sliced: Path
+    models: Mapping[str, Path]
     platform: Platform
     platform_source: str | None = None
     memory_mb: int | None = None
@@ -63,6 +67,7 @@ class DeployedFunction:
 
     Attributes:
         name: Its name on the platform.
+        model: The name of its model.
         slice: The slice that it runs.
         version: The platform's own number of it.
         memory_mb: Its memory.
@@ -74,6 +79,7 @@ class DeployedFunction:
     """
 
     name: str
+    model: str
     slice: int
     version: str
     memory_mb: int
@@ -85,31 +91,54 @@ class DeployedFunction:
 
 
 @dataclass(frozen=True)
+class DeployedModel:
+    """One model of a version.
+
+    Attributes:
+        name: Its name in the deployment.
+        file: File name of what was sliced.
+        workflow: Its slices as functions.
+    """
+
+    name: str
+    file: str
+    workflow: Workflow
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a request must give."""
+        return self.workflow.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What it gets."""
+        return self.workflow.outputs
+
+
+@dataclass(frozen=True)
 class Version:
     """One state of a deployment, to which it can be rolled back.
 
     Attributes:
         number: From 1 on, never used again.
         created: When it was deployed: ISO 8601, UTC.
-        model: File name of the model.
+        models: Its models, in the order in which they were given.
         delivery: How the model reaches the functions.
         cold: How the first request starts them.
         environment: Their variables.
         mount: The shared folder that they see; None: none.
         store: Where large values go, and weights with `object-store`; the deployment's alone.
-        workflow: The slices as functions.
-        functions: The functions.
+        functions: The functions of all models.
     """
 
     number: int
     created: str
-    model: str
+    models: tuple[DeployedModel, ...]
     delivery: Delivery
     cold: Cold | None
     environment: Mapping[str, str]
     mount: str | None
     store: str
-    workflow: Workflow
     functions: tuple[DeployedFunction, ...]
 
 
@@ -147,6 +176,41 @@ class Deployment:
     def store(self) -> str:
         """Where the large values of the version that answers go."""
         return self.version.store
+
+    def at(self, version: int) -> Deployment:
+        """The same, as if another version were live.
+
+        Raises:
+            NotDeployedError: This version is not kept.
+        """
+        known = [kept.number for kept in self.versions]
+        if version not in known:
+            raise NotDeployedError(
+                f"`{self.key}` has no version {version}", hint=f"there is {', '.join(map(str, known))}"
+            )
+        return replace(self, live=version)
+
+    def model(self, name: str | None = None) -> DeployedModel:
+        """A model of the version that answers; the only one, where no name is given.
+
+        Raises:
+            NotDeployedError: There is none of this name.
+            UsageError: No name is given, and there are several.
+        """
+        models = {model.name: model for model in self.version.models}
+        if name is None and len(models) == 1:
+            return self.version.models[0]
+        if name in models:
+            return models[name]
+        known = ", ".join(f"`{self.name}.{one}`" for one in models)
+        if name is None:
+            raise UsageError(f"`{self.key}` holds {len(models)} models", hint=f"name one of them: {known}")
+        raise NotDeployedError(f"`{self.key}` has no model `{name}`", hint=f"there is {known}")
+
+    def address(self, model: str) -> str:
+        """How requests name a model of it: `app`, or `app.bert` among several, and the stage if it is not `dev`."""
+        name = self.name if len(self.version.models) == 1 else f"{self.name}.{model}"
+        return name if self.stage == DEFAULT_STAGE else key_of(name, self.stage)
 
 
 def key_of(name: str, stage: str) -> str:
@@ -202,11 +266,12 @@ class Target(Protocol):
         inputs: Mapping[str, object],
         *,
         stage: str = DEFAULT_STAGE,
+        model: str | None = None,
         version: int | None = None,
         slice: int | None = None,
         request_id: str | None = None,
     ) -> Answer:
-        """Send one request to the live version or another, to all slices or to one of them alone."""
+        """Send one request to a model of the live version or another, to all slices or to one of them alone."""
         ...
 
     def status(self) -> Sequence[Deployment]:
@@ -214,13 +279,19 @@ class Target(Protocol):
         ...
 
     def logs(
-        self, name: str, *, stage: str = DEFAULT_STAGE, slice: int | None = None, follow: bool = False
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        follow: bool = False,
     ) -> Iterator[LogLine]:
-        """What the functions have logged; with `follow`, what they go on to log, without end."""
+        """What the functions of all models, or of one, have logged; with `follow`, what comes as well, without end."""
         ...
 
-    def rollback(self, name: str, *, stage: str = DEFAULT_STAGE) -> Deployment:
-        """Let the version before the live one answer again."""
+    def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
+        """Let the version before the live one, or a given one that is kept, answer; all models change together."""
         ...
 
     def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:

@@ -2,61 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from lamella.errors import PlanError
-from lamella.targets.base import Change, DeployedFunction, Deployment, Version, Wanted
-
-if TYPE_CHECKING:
-    from lamella.packaging.package import Package
-
-
-def functions_of(
-    wanted: Wanted, packages: Sequence[Package], planned_mb: Mapping[int, int]
-) -> tuple[DeployedFunction, ...]:
-    """The functions that are wanted, without a version yet. A slice that gives nothing needs none.
-
-    Args:
-        wanted: What is to be deployed.
-        packages: One a slice.
-        planned_mb: Memory that each slice was planned with.
-
-    Raises:
-        PlanError: The platform does not allow what is wanted.
-    """
-    return tuple(
-        _function(wanted, package, wanted.memory_mb or planned_mb[package.function.slice])
-        for package in packages
-        if package.function.outputs
-    )
-
-
-def _function(wanted: Wanted, package: Package, memory_mb: int) -> DeployedFunction:
-    limits, name = wanted.platform.limits, package.function.name
-    sizes = limits.memory_sizes(memory_mb)
-    if not sizes:
-        raise PlanError(
-            f"`{name}` needs {memory_mb} MB of memory, and {wanted.platform.name} offers {limits.memory_max_mb} MB",
-            hint="ask for less" if wanted.memory_mb else "cut the model into more slices",
-        )
-    if limits.timeout_s is not None and wanted.timeout_s > limits.timeout_s:
-        raise PlanError(
-            f"a timeout of {wanted.timeout_s:g} s is above the {limits.timeout_s:g} s of {wanted.platform.name}",
-            hint="ask for less, or cut the model into more slices",
-        )
-    return DeployedFunction(
-        name=name,
-        slice=package.function.slice,
-        version="",
-        memory_mb=sizes[0],
-        timeout_s=wanted.timeout_s,
-        temporary_mb=wanted.temporary_mb,
-        sha256=package.sha256,
-        unzipped_bytes=package.unzipped_bytes,
-        folder=str(package.folder),
-    )
+from lamella.targets.base import Change, DeployedFunction, Deployment, Version
 
 
 def changes(live: Deployment | None, wanted: Sequence[DeployedFunction]) -> list[Change]:

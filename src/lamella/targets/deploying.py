@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -19,21 +18,19 @@ from lamella.targets.base import (
     DEFAULT_TIMEOUT_S,
     Cold,
     DeployedFunction,
+    DeployedModel,
     Deployment,
     LogLine,
     Wanted,
 )
-from lamella.targets.sources import slices_of
+from lamella.targets.sources import check_named, models_of
 from lamella.targets.state import check_name, remove_tree
 from lamella.tensors import Array, TensorSpec
-from lamella.workflow.manifest import read_manifest
-from lamella.workflow.parts import InDirectory
 from lamella.workflow.request import Answer
 
 if TYPE_CHECKING:
-    from lamella.graph.model import Model
-    from lamella.planner.plan import Plan
     from lamella.targets.local.target import LocalTarget
+    from lamella.targets.sources import Source
 
 
 class Endpoint:
@@ -57,21 +54,38 @@ class Endpoint:
 
     @property
     def functions(self) -> tuple[DeployedFunction, ...]:
-        """One function a slice."""
+        """One function a slice, of all models."""
         return self.deployment.version.functions
 
     @property
+    def models(self) -> dict[str, DeployedModel]:
+        """The models by their names, each with its `inputs` and `outputs`."""
+        return {model.name: model for model in self.deployment.version.models}
+
+    @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What a request must give."""
-        return self.deployment.version.workflow.inputs
+        """What a request must give.
+
+        Raises:
+            UsageError: There are several models: see `models`.
+        """
+        return self.deployment.model().inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What it gets."""
-        return self.deployment.version.workflow.outputs
+        """What it gets.
 
-    def infer(self, inputs: Mapping[str, object]) -> dict[str, Array]:
-        """Send a request through all slices.
+        Raises:
+            UsageError: There are several models: see `models`.
+        """
+        return self.deployment.model().outputs
+
+    def infer(self, inputs: Mapping[str, object], *, model: str | None = None) -> dict[str, Array]:
+        """Send a request through all slices of a model.
+
+        Args:
+            inputs: An array for each of `inputs`, by name.
+            model: The model's name; not needed where there is one.
 
         Args:
             inputs: An array for each of `inputs`, by name.
@@ -80,22 +94,32 @@ class Endpoint:
             An array for each of `outputs`, by name.
 
         Raises:
+            NotDeployedError: There is no such model.
+            UsageError: There are several models, and none is named; or the endpoint is closed.
             InputError: An input is missing, unknown, or of another datatype or shape.
             RemoteError: A slice failed for good.
         """
-        return self.infer_with_timeline(inputs).outputs
+        return self.infer_with_timeline(inputs, model=model).outputs
 
-    def infer_with_timeline(self, inputs: Mapping[str, object], *, request_id: str | None = None) -> Answer:
+    def infer_with_timeline(
+        self, inputs: Mapping[str, object], *, model: str | None = None, request_id: str | None = None
+    ) -> Answer:
         """As `infer`, with what each slice did and how long that took."""
-        return self._target.infer(self.name, inputs, stage=self.deployment.stage, request_id=request_id)
+        stage = self.deployment.stage
+        return self._open().infer(self.name, inputs, stage=stage, model=model, request_id=request_id)
 
-    def infer_slice(self, index: int, inputs: Mapping[str, object]) -> Answer:
+    def infer_slice(self, index: int, inputs: Mapping[str, object], *, model: str | None = None) -> Answer:
         """Run one slice alone, on the values that it takes."""
-        return self._target.infer(self.name, inputs, stage=self.deployment.stage, slice=index)
+        return self._open().infer(self.name, inputs, stage=self.deployment.stage, model=model, slice=index)
 
-    def logs(self, *, slice: int | None = None) -> Iterator[LogLine]:
-        """What the functions, or one of them, have logged so far."""
-        return self._target.logs(self.name, stage=self.deployment.stage, slice=slice)
+    def logs(self, *, model: str | None = None, slice: int | None = None) -> Iterator[LogLine]:
+        """What the functions of all models, of one, or of one of its slices have logged so far."""
+        return self._open().logs(self.name, stage=self.deployment.stage, model=model, slice=slice)
+
+    def _open(self) -> LocalTarget:
+        if not self._finalizer.alive:
+            raise UsageError(f"the endpoint `{self.name}` is closed", hint="deploy it again: `lamella.deploy`")
+        return self._target
 
     def close(self) -> None:
         """End the deployment: no process and no file of it is left."""
@@ -123,7 +147,7 @@ def _close(target: LocalTarget, folder: Path) -> None:
 
 
 def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
-    source: str | Path | InDirectory | Plan | Model,
+    source: Source | Mapping[str, Source],
     *,
     target: Literal["local"] = "local",
     name: str | None = None,
@@ -148,13 +172,15 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
 
     Args:
         source: A slices directory, what `lamella.slice` returned, or a plan or model (or its file), which is sliced
-            first, as is best for the platform.
+            first, as is best for the platform. Or several of these by the names of their models, such as
+            `{"bert": "bert.slices", "ner": "ner.onnx"}`: one deployment, in which each request names its model.
         target: Where to deploy.
-        name: The deployment's name; by default from the model's file.
+        name: The deployment's name; by default from the model's file. Several models need one.
         stage: The named deployment, such as `dev` or `prod`.
         platform: Whose limits hold: a name from `lamella platforms`, a `.toml` file, or a `Platform`.
         slices: How many slices, for a model; by default what is best.
-        memory_mb: Memory of every function; by default as the slices were planned.
+        memory_mb: Memory of every function; by default as the slices were planned for a platform, else what they need,
+            and 512 MB at least.
         timeout_s: The longest that one slice may take.
         delivery: How the model reaches the functions: in the `package`, fetched from an `object-store`, or on a
             `mount`.
@@ -175,21 +201,26 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
         ```python
         with lamella.deploy("bert.onnx", slices=2) as endpoint:
             outputs = endpoint.infer({"input_ids": ids, "attention_mask": mask})
+
+        with lamella.deploy({"bert": "bert.slices", "ner": "ner.onnx"}, name="app") as endpoint:
+            outputs = endpoint.infer({"tokens": tokens}, model="ner")
         ```
     """
     if target != "local":
         raise UsageError(f"there is no target `{target}`", hint="there is `local`")
     from lamella.targets.local.target import LocalTarget
 
+    if isinstance(source, Mapping):
+        check_named(source, name, 'give one: `name="app"`')
     chosen = platform if isinstance(platform, Platform) else load_platform(platform)
     folder = Path(tempfile.mkdtemp(prefix="lamella-"))
     local = LocalTarget(folder, keeps=False, keep_alive_s=keep_alive_s)
     try:
-        sliced = slices_of(source, folder / "slices", platform=chosen, slices=slices, cold=cold, verify=verify)
+        models = models_of(source, folder / "slices", platform=chosen, slices=slices, cold=cold, verify=verify)
         wanted = Wanted(
-            name=check_name(name or name_of(sliced), "name"),
+            name=check_name(name or next(iter(models)), "name"),
             stage=check_name(stage, "stage"),
-            sliced=sliced,
+            models=models,
             platform=chosen,
             memory_mb=memory_mb,
             timeout_s=timeout_s,
@@ -203,13 +234,3 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
     except BaseException:
         _close(local, folder)
         raise
-
-
-def name_of(sliced: Path) -> str:
-    """A deployment's name from the model's file: `BERT base.onnx` becomes `bert-base`.
-
-    Raises:
-        SlicesError: The directory is no slices directory.
-    """
-    stem = Path(read_manifest(sliced).model).stem.lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:32].strip("-") or "model"

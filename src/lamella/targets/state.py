@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lamella.errors import LamellaError, UsageError
-from lamella.targets.base import DeployedFunction, Deployment, NotDeployedError, Version, key_of
+from lamella.targets.addresses import safe_name
+from lamella.targets.base import DeployedFunction, DeployedModel, Deployment, NotDeployedError, Version, key_of
 from lamella.workflow.steps import workflow_from_json
 
-SCHEMA = "lamella.deployment/1"
+SCHEMA = "lamella.deployment/2"
+_ONE_MODEL = "lamella.deployment/1"
 _FILE_NAME = "deployment.json"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -134,7 +136,9 @@ def remove_tree(folder: Path) -> None:
 def _read(path: Path) -> Deployment:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
+        if content["schema"] == _ONE_MODEL:
+            content["versions"] = [_with_models(entry) for entry in content["versions"]]
+        elif content["schema"] != SCHEMA:
             raise LamellaError(f"`{path}` is of another version of Lamella", hint="delete and deploy it again")
         return _deployment(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -156,16 +160,25 @@ def _deployment(content: Mapping[str, Any]) -> Deployment:
     return found
 
 
+def _with_models(version: Mapping[str, Any]) -> dict[str, Any]:
+    """A version as it was kept before deployments could hold several models."""
+    name = safe_name(Path(version["model"]).stem)
+    model = {"name": name, "file": version["model"], "workflow": version["workflow"]}
+    return {**version, "models": [model], "functions": [{**entry, "model": name} for entry in version["functions"]]}
+
+
 def _version(content: Mapping[str, Any]) -> Version:
     return Version(
         number=int(content["number"]),
         created=str(content["created"]),
-        model=str(content["model"]),
+        models=tuple(
+            DeployedModel(str(model["name"]), str(model["file"]), workflow_from_json(model["workflow"]))
+            for model in content["models"]
+        ),
         delivery=content["delivery"],
         cold=content["cold"],
         environment=dict(content["environment"]),
         mount=content["mount"],
         store=str(content["store"]),
-        workflow=workflow_from_json(content["workflow"]),
         functions=tuple(DeployedFunction(**entry) for entry in content["functions"]),
     )

@@ -83,6 +83,7 @@ class Manifest:
         custom_ops_needed: Domains whose operators need a library that the user names.
         versions: Versions of what wrote the directory.
         verified: Whether the slices were compared with the whole model, and were equal within tolerance.
+        platform: The platform that each slice's memory was planned for; None: it is what its process needs.
     """
 
     model: str
@@ -98,6 +99,7 @@ class Manifest:
     custom_ops_needed: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     verified: bool = False
+    platform: str | None = None
 
     def write(self, directory: Path) -> None:
         """Write `slices.json`, whole or not at all; the same slices always give the same bytes."""
@@ -148,6 +150,7 @@ def _manifest(content: dict[str, object]) -> Manifest:
         custom_ops_needed=_texts(content["custom_ops_needed"]),
         versions={name: _text(version) for name, version in _object(content["versions"]).items()},
         verified=content["verified"] is True,
+        platform=None if content.get("platform") is None else _text(content["platform"]),
     )
 
 

@@ -9,16 +9,16 @@ import pytest
 
 from lamella.errors import InputError
 from lamella.gateway.protocol import metadata, read_request, write_response
-from lamella.targets.base import Deployment, Version
+from lamella.targets.base import DeployedModel, Deployment, Version
 from lamella.tensors import TensorSpec
 from lamella.wire import decode_parts, encode
 from lamella.workflow.request import Answer
 from lamella.workflow.steps import Workflow
 
 SPEC = TensorSpec("x", "FP32", ("batch", 2))
-WORKFLOW = Workflow((SPEC,), (), (SPEC,), {}, ())
+MODEL = DeployedModel("m", "m.onnx", Workflow((SPEC,), (), (SPEC,), {}, ()))
 DEPLOYED = Deployment(
-    "model", "dev", "local", "aws-lambda", (Version(3, "", "", "package", None, {}, None, "", WORKFLOW, ()),), 3
+    "model", "dev", "local", "aws-lambda", (Version(3, "", (MODEL,), "package", None, {}, None, "", ()),), 3
 )
 X = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
 

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from lamella.targets.base import Change, DeployedFunction, Deployment, Version
+from lamella.targets.base import Change, DeployedFunction, DeployedModel, Deployment, Version
 from lamella.targets.changes import changes, difference, with_known_versions
 from lamella.workflow.steps import Workflow
 
-FIRST = DeployedFunction("a", 0, "1", 512, 60.0, 512, "digest", 1, "/a")
+FIRST = DeployedFunction("a", "m", 0, "1", 512, 60.0, 512, "digest", 1, "/a")
 SECOND = replace(FIRST, name="b", slice=1, version="4")
-WORKFLOW = Workflow((), (), (), {}, ())
+MODEL = DeployedModel("m", "m.onnx", Workflow((), (), (), {}, ()))
 
 
 def version(number: int, *functions: DeployedFunction, **options: object) -> Version:
-    made = Version(number, "", "", "package", None, {}, None, "file:///s", WORKFLOW, functions)
+    made = Version(number, "", (MODEL,), "package", None, {}, None, "file:///s", functions)
     return replace(made, **options)
 
 

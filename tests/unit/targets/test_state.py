@@ -1,11 +1,12 @@
 """What is deployed is written whole, read as it was, and refused where it is damaged."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from lamella.errors import LamellaError, UsageError
-from lamella.targets.base import DeployedFunction, Deployment, NotDeployedError, Version
+from lamella.targets.base import DeployedFunction, DeployedModel, Deployment, NotDeployedError, Version
 from lamella.targets.keeping import drop_others, keep
 from lamella.targets.state import State, check_name, home_folder, remove_tree
 from lamella.tensors import TensorSpec
@@ -14,11 +15,12 @@ from lamella.workflow.steps import Step, Workflow
 SPEC = TensorSpec("größe", "FP32", ("batch", 2, None))
 UNKNOWN = TensorSpec("y", "INT64", None)
 WORKFLOW = Workflow((SPEC,), (UNKNOWN,), (UNKNOWN,), {"x": 7}, (Step(0, "f", (SPEC,), (UNKNOWN,), (UNKNOWN,)),))
-FUNCTION = DeployedFunction("f", 0, "1", 512, 60.0, 512, "digest", 1, "/f")
+FUNCTION = DeployedFunction("f", "m", 0, "1", 512, 60.0, 512, "digest", 1, "/f")
 
 
 def version(number: int) -> Version:
-    return Version(number, "2026", "m.onnx", "mount", "parallel", {"A": "b"}, "/m", "file:///s", WORKFLOW, (FUNCTION,))
+    models = (DeployedModel("m", "M.onnx", WORKFLOW),)
+    return Version(number, "2026", models, "mount", "parallel", {"A": "b"}, "/m", "file:///s", (FUNCTION,))
 
 
 def deployment(name: str = "m", stage: str = "dev") -> Deployment:
@@ -37,6 +39,21 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert deployment().key == "m@dev"
 
 
+def test_what_held_one_model_without_a_name_is_still_read(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.write(deployment())
+    path = state.folder_of("m", "dev") / "deployment.json"
+    content = json.loads(path.read_text())
+    content["schema"] = "lamella.deployment/1"
+    for kept in content["versions"]:
+        (model,) = kept.pop("models")
+        kept["model"], kept["workflow"] = model["file"], model["workflow"]
+        for function in kept["functions"]:
+            del function["model"]
+    path.write_text(json.dumps(content))
+    assert state.find("m", "dev") == deployment()
+
+
 def test_deleting_leaves_no_folder(tmp_path: Path) -> None:
     state = State(tmp_path / "deployments")
     state.write(deployment())
@@ -53,7 +70,7 @@ def test_deleting_leaves_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "old_new", [('"live": 1', '"live": 3'), ('"name": "m"', '"nam": "m"'), ("{", "["), ("/1", "/9")]
+    "old_new", [('"live": 1', '"live": 3'), ('"name": "m"', '"nam": "m"'), ("{", "["), ("/2", "/9")]
 )
 def test_a_damaged_file_is_named(tmp_path: Path, old_new: tuple[str, str]) -> None:
     state = State(tmp_path)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lamella.targets.addresses import read_address
 from lamella.targets.base import DEFAULT_STAGE, Deployment
 from lamella.tensors import Array, TensorSpec
 from lamella.workflow.request import Answer
@@ -28,7 +29,7 @@ class Deployed:
 
 
 Find = Callable[[str], Deployed]
-"""Finds a deployment by its name, as `NAME@STAGE`. Raises `NotDeployedError` if there is none."""
+"""Finds a deployment by its address, as `NAME[.MODEL]@STAGE`. Raises `NotDeployedError` if there is none."""
 
 
 class Target(Protocol):
@@ -39,7 +40,13 @@ class Target(Protocol):
         ...
 
     def infer(
-        self, name: str, inputs: Mapping[str, object], *, stage: str = DEFAULT_STAGE, request_id: str | None = None
+        self,
+        name: str,
+        inputs: Mapping[str, object],
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        request_id: str | None = None,
     ) -> Answer:
         """Send one request."""
         ...
@@ -50,38 +57,33 @@ class Target(Protocol):
 
 
 def on_target(target: Target, key: str, *, used: Callable[[str], None] | None = None) -> Deployed:
-    """A deployment of a target.
+    """A deployment of a target, or one model of it.
 
     Args:
         target: Where it is.
-        key: Its name and stage.
-        used: Is told the key whenever there is a request.
+        key: Its address.
+        used: Is told the address whenever there is a request.
     """
-    name, stage = name_and_stage(key)
+    to = read_address(key)
 
     def infer(inputs: Mapping[str, Array], request_id: str) -> Mapping[str, Array]:
         if used is not None:
             used(key)
-        return target.infer(name, inputs, stage=stage, request_id=request_id).outputs
+        answer = target.infer(to.name, inputs, stage=to.stage, model=to.model, request_id=request_id)
+        return answer.outputs
 
-    return Deployed(lambda: target.find(name, stage=stage).version.workflow.inputs, infer)
+    return Deployed(lambda: target.find(to.name, stage=to.stage).model(to.model).inputs, infer)
 
 
-def on_endpoint(endpoint: Endpoint) -> Deployed:
-    """A deployment of this process, as `lamella.deploy` gives it."""
+def on_endpoint(endpoint: Endpoint, *, model: str | None = None) -> Deployed:
+    """A deployment of this process, as `lamella.deploy` gives it, or one of its models."""
 
     def infer(inputs: Mapping[str, Array], request_id: str) -> Mapping[str, Array]:
-        return endpoint.infer_with_timeline(inputs, request_id=request_id).outputs
+        return endpoint.infer_with_timeline(inputs, model=model, request_id=request_id).outputs
 
-    return Deployed(lambda: endpoint.inputs, infer)
-
-
-def name_and_stage(key: str) -> tuple[str, str]:
-    """Name and stage of `NAME[@STAGE]`."""
-    name, _, stage = key.partition("@")
-    return name, stage or DEFAULT_STAGE
+    return Deployed(lambda: endpoint.deployment.model(model).inputs, infer)
 
 
 def full_key(key: str) -> str:
-    """`NAME[@STAGE]` with its stage."""
-    return "@".join(name_and_stage(key))
+    """`NAME[.MODEL][@STAGE]` with its stage."""
+    return str(read_address(key))

@@ -14,8 +14,9 @@ from types import TracebackType
 from urllib.parse import quote
 
 from lamella.errors import LamellaError, RemoteError
-from lamella.gateway.events.deployed import Target, name_and_stage
+from lamella.gateway.events.deployed import Target
 from lamella.gateway.events.trigger import Warming
+from lamella.targets.addresses import read_address
 from lamella.targets.local.placing import ALIAS
 
 PING = b'{"lamella": "ping"}'
@@ -109,12 +110,12 @@ class KeepWarm:
 
 
 def keep_warm(warming: Warming, target: Target) -> KeepWarm:
-    """Keep a deployment of a target warm, over the API that everybody uses."""
-    name, stage = name_and_stage(warming.deployment)
+    """Keep a model of a target warm, over the API that everybody uses."""
+    to = read_address(warming.deployment)
     return KeepWarm(
         warming,
-        lambda: [function.name for function in target.find(name, stage=stage).version.functions],
-        lambda function: ping(target.url_of(name, stage=stage), function, qualifier=ALIAS),
+        lambda: [step.function for step in target.find(to.name, stage=to.stage).model(to.model).workflow.steps],
+        lambda function: ping(target.url_of(to.name, stage=to.stage), function, qualifier=ALIAS),
     )
 
 

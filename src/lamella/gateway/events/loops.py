@@ -54,7 +54,7 @@ def place_of(uri: str) -> Place | None:
 
 
 def deployments_of(trigger: Trigger) -> list[str]:
-    """The deployments that an object goes through, as `NAME@STAGE`, the trigger's own first."""
+    """The models that an object goes through, as `NAME[.MODEL]@STAGE`, the trigger's own first."""
     found, rest = [full_key(trigger.deployment)], trigger.output
     while rest.startswith(DEPLOYMENT_SCHEME):
         name, _, rest = rest.removeprefix(DEPLOYMENT_SCHEME).partition(THEN)

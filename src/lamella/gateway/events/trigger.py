@@ -38,7 +38,7 @@ class Trigger:
     """Makes a request of each new object in a place.
 
     Attributes:
-        deployment: What answers, as `NAME@STAGE`.
+        deployment: What answers, as `NAME[.MODEL]@STAGE`.
         input: The store that is watched: `file:///folder`, `s3://bucket/prefix`, or the path of a folder.
         output: Where results go: a store, `sqlite:///file.db?table=NAME`, `http(s)://...`, or
             `deployment://NAME@STAGE?output=URI`.
@@ -86,7 +86,7 @@ class Warming:
     """Sends each function of a deployment a ping when no request has come for a while.
 
     Attributes:
-        deployment: Whose functions, as `NAME@STAGE`.
+        deployment: Whose functions, as `NAME[.MODEL]@STAGE`.
         interval_s: Seconds without a request after which they get one; below the platform's own patience.
         id: Its name.
 

@@ -12,13 +12,13 @@ from threading import RLock
 from typing import Any
 
 from lamella.errors import LamellaError, UsageError
-from lamella.gateway.events.deployed import Deployed, Target, full_key, name_and_stage, on_target
+from lamella.gateway.events.deployed import Deployed, Target, full_key, on_target
 from lamella.gateway.events.keep_warm import KeepWarm, keep_warm
 from lamella.gateway.events.loops import deployments_of
 from lamella.gateway.events.trigger import Trigger, Warming, from_json, to_json
 from lamella.gateway.events.watcher import Watcher
 from lamella.stores.directory import path_of
-from lamella.targets.base import key_of
+from lamella.targets.addresses import read_address
 from lamella.targets.state import remove_tree
 
 _FOLDER = "triggers"
@@ -38,7 +38,7 @@ class Triggers:
     def __init__(self, folder: Path, target: Target) -> None:
         self._folder, self._target = folder, target
         self._watchers: dict[tuple[str, str], Watcher] = {}
-        self._warming: dict[str, KeepWarm] = {}
+        self._warming: dict[tuple[str, str], KeepWarm] = {}
         self._failures: dict[tuple[str, str], LamellaError] = {}
         self._lock = RLock()
 
@@ -82,7 +82,7 @@ class Triggers:
         """What can only be wrong with a new one; later, what is missing may come back."""
         if isinstance(trigger, Warming):
             self._find(trigger.deployment).inputs()
-            if trigger.deployment in self._warming:
+            if any(self._warming_of(trigger.deployment)):
                 raise UsageError(
                     f"`{trigger.deployment}` is kept warm already", hint="remove that trigger first, to change it"
                 )
@@ -93,20 +93,22 @@ class Triggers:
             raise UsageError(f"there is no folder `{path_of(trigger.input)}` to watch", hint="make it first")
 
     def of(self, key: str) -> list[dict[str, Any]]:
-        """The triggers of a deployment, and how each goes.
+        """The triggers of a deployment, or of one of its models, and how each goes.
 
         Raises:
             NotDeployedError: It is not there.
         """
-        key = full_key(key)
-        self._find(key).inputs()
+        address = read_address(key)
+        found = self._target.find(address.name, stage=address.stage)
+        if address.model is not None:
+            found.model(address.model)
         with self._lock:
             failures = [
-                {"id": name, "deployment": key, "kind": "unknown", "active": False, "last_error": error.message}
+                {"id": name, "deployment": address.key, "kind": "unknown", "active": False, "last_error": error.message}
                 for (owner, name), error in self._failures.items()
-                if owner == key
+                if owner == address.key
             ]
-            return [*(self._view(trigger) for trigger in self._all() if trigger.deployment == key), *failures]
+            return [*(self._view(trigger) for trigger in self._all() if _concerns(trigger, key)), *failures]
 
     def doors(self, key: str) -> list[dict[str, object]]:
         """What makes requests for a deployment, as its front doors are shown."""
@@ -116,7 +118,7 @@ class Triggers:
                 if isinstance(found, Trigger)
                 else {"kind": "keep_warm", "id": found.id, "interval_s": found.interval_s}
                 for found in self._all()
-                if found.deployment == key
+                if _concerns(found, key)
             ]
 
     def remove(self, key: str, name: str) -> None:
@@ -125,25 +127,35 @@ class Triggers:
         Raises:
             UsageError: There is none of this id.
         """
-        key = full_key(key)
         with self._lock:
             if not any(entry["id"] == name for entry in self.of(key)):
-                raise UsageError(f"`{key}` has no trigger `{name}`", hint=f"see `lamella trigger list {key}`")
-            ended = self._taken(key, name)
+                raise UsageError(
+                    f"`{full_key(key)}` has no trigger `{name}`", hint=f"see `lamella trigger list {full_key(key)}`"
+                )
+            ended = self._taken(_owner(key), name)
         for active in ended:
             active.stop()
         self._remove(key, name)
 
     def used(self, key: str) -> None:
-        """A request has come for a deployment, which keeps its functions warm by itself."""
-        warming = self._warming.get(full_key(key))
-        if warming is not None:
+        """A request has come for a model, which keeps its functions warm by itself."""
+        with self._lock:
+            found = list(self._warming_of(key))
+        for warming in found:
             warming.used()
+
+    def _warming_of(self, key: str) -> Iterator[KeepWarm]:
+        """What keeps a model warm; an address without a model means the only one."""
+        model = read_address(key).model
+        for (owner, _), active in self._warming.items():
+            other = read_address(active.warming.deployment).model
+            if owner == _owner(key) and (model is None or other is None or model == other):
+                yield active
 
     def stop(self, key: str) -> None:
         """End the triggers of a deployment that is about to be deleted, its folder with it."""
         with self._lock:
-            ended = self._taken(full_key(key), None)
+            ended = self._taken(_owner(key), None)
         _stop_all(ended)
 
     def close(self) -> None:
@@ -165,10 +177,11 @@ class Triggers:
         return Watcher(trigger, self._find(trigger.deployment), folder, find=self._find, others=others)
 
     def _begin(self, trigger: Trigger | Warming, active: Watcher | KeepWarm) -> None:
+        place = _owner(trigger.deployment), trigger.id
         if isinstance(active, Watcher):
-            self._watchers[trigger.deployment, trigger.id] = active
+            self._watchers[place] = active
         else:
-            self._warming[trigger.deployment] = active
+            self._warming[place] = active
         active.start()
 
     def _all(self) -> Iterator[Trigger | Warming]:
@@ -179,13 +192,12 @@ class Triggers:
 
     def _taken(self, key: str, name: str | None) -> list[Watcher | KeepWarm]:
         """What is active for a deployment, or only its trigger of this id, taken out of what is."""
-        watchers = [place for place in self._watchers if place[0] == key and name in (None, place[1])]
-        ended: list[Watcher | KeepWarm] = [self._watchers.pop(place) for place in watchers]
-        warming = self._warming.get(key)
-        if warming is not None and name in (None, warming.warming.id):
-            ended.append(self._warming.pop(key))
-        for place in [place for place in self._failures if place[0] == key and name in (None, place[1])]:
-            del self._failures[place]
+        ended: list[Watcher | KeepWarm] = []
+        for place in [*self._watchers, *self._warming, *self._failures]:
+            if place[0] == key and name in (None, place[1]):
+                self._failures.pop(place, None)
+                active = self._watchers.pop(place, None) or self._warming.pop(place, None)
+                ended += [] if active is None else [active]
         return ended
 
     def _find(self, key: str) -> Deployed:
@@ -195,7 +207,7 @@ class Triggers:
         shown = {**to_json(trigger), "active": True}
         del shown["schema"]
         if isinstance(trigger, Trigger):
-            watched = self._watchers[trigger.deployment, trigger.id].status()
+            watched = self._watchers[_owner(trigger.deployment), trigger.id].status()
             return {
                 **shown,
                 "done": watched.done,
@@ -203,16 +215,27 @@ class Triggers:
                 "waiting": watched.waiting,
                 "last_error": watched.last_error,
             }
-        warming = self._warming[trigger.deployment]
+        warming = self._warming[_owner(trigger.deployment), trigger.id]
         return {**shown, "pings": warming.pings, "last_error": warming.last_error}
 
     def _path(self, key: str, name: str) -> Path:
-        return self._folder / key_of(*name_and_stage(key)) / _FOLDER / f"{name}.json"
+        return self._folder / _owner(key) / _FOLDER / f"{name}.json"
 
     def _remove(self, key: str, name: str) -> None:
         path = self._path(key, name)
         path.unlink(missing_ok=True)
         remove_tree(path.with_suffix(""))
+
+
+def _owner(key: str) -> str:
+    """The deployment of a model, in whose folder its triggers lie."""
+    return read_address(key).key
+
+
+def _concerns(trigger: Trigger | Warming, key: str) -> bool:
+    """Whether a trigger is one of a deployment, or of the model of it that is named."""
+    asked, own = read_address(key), read_address(trigger.deployment)
+    return own.key == asked.key and asked.model in (None, own.model)
 
 
 def _stop_all(active: list[Watcher | KeepWarm]) -> None:
@@ -227,7 +250,7 @@ def _read(path: Path, key: str) -> Trigger | Warming:
         found = from_json(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise UsageError(f"`{path}` is damaged: {error}", hint="remove the trigger, and add it again") from error
-    if (found.deployment, found.id) != (key, path.stem):
+    if (_owner(found.deployment), found.id) != (key, path.stem):
         raise UsageError(f"`{path}` is that of another trigger", hint="remove the trigger, and add it again")
     return found
 

@@ -35,17 +35,22 @@ class Placed:
     Attributes:
         deployment: What is deployed.
         platform: Where its functions are.
-        chains: Run them, one for each version that is kept, by its number.
+        chains: Run them, one for each model of each version that is kept, by the version's number and the model's name.
     """
 
     deployment: Deployment
     platform: LocalPlatform
-    chains: Mapping[int, Chain]
+    chains: Mapping[tuple[int, str], Chain]
 
-    @property
-    def chain(self) -> Chain:
-        """Runs the functions that are live."""
-        return self.chains[self.deployment.live]
+    def chain(self, model: str | None = None, version: int | None = None) -> Chain:
+        """Runs a model, in the version that is live or another.
+
+        Raises:
+            NotDeployedError: There is no such version or model.
+            UsageError: There are several models, and none is named.
+        """
+        found = self.deployment if version is None else self.deployment.at(version)
+        return self.chains[found.live, found.model(model).name]
 
 
 def place(deployment: Deployment, platform: LocalPlatform, *, limits: Limits, idle_s: float) -> Placed:
@@ -53,23 +58,30 @@ def place(deployment: Deployment, platform: LocalPlatform, *, limits: Limits, id
     for function in deployment.version.functions:
         platform.set_alias(function.name, ALIAS, function.version)
     chains = {
-        version.number: _chain(version, platform, limits=limits, idle_s=idle_s) for version in deployment.versions
+        (version.number, model): chain
+        for version in deployment.versions
+        for model, chain in _chains(version, platform, limits=limits, idle_s=idle_s).items()
     }
     return Placed(deployment, platform, chains)
 
 
-def _chain(version: Version, platform: LocalPlatform, *, limits: Limits, idle_s: float) -> Chain:
+def _chains(version: Version, platform: LocalPlatform, *, limits: Limits, idle_s: float) -> dict[str, Chain]:
+    """A chain for each model. They share the store: each request has a place of its own in it."""
     store = open_store(version.store)
     with suppress(StoreError):  # next time, then
         delete_expired(store, older_than_s=_REFERENCES_KEPT_S)
-    return Chain(
-        version.workflow,
-        LocalInvoker(platform, {function.name: function.version for function in version.functions}),
-        store=store,
-        inline_bytes=inline_bytes(limits.request_bytes, limits.response_bytes),
-        cold=version.cold,
-        idle_s=idle_s,
-    )
+    invoker = LocalInvoker(platform, {function.name: function.version for function in version.functions})
+    return {
+        model.name: Chain(
+            model.workflow,
+            invoker,
+            store=store,
+            inline_bytes=inline_bytes(limits.request_bytes, limits.response_bytes),
+            cold=version.cold,
+            idle_s=idle_s,
+        )
+        for model in version.models
+    }
 
 
 def create_missing(

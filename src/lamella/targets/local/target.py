@@ -10,7 +10,6 @@ from pathlib import Path
 from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
-from lamella.packaging.package import Package, build_packages
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
@@ -18,22 +17,22 @@ from lamella.targets.base import (
     DEFAULT_STAGE,
     VERSIONS_KEPT,
     Change,
+    DeployedFunction,
     Deployment,
     LogLine,
-    NotDeployedError,
     Version,
     Wanted,
     key_of,
 )
-from lamella.targets.changes import changes, functions_of, with_known_versions
+from lamella.targets.building import BuiltModel, build_models, functions_of
+from lamella.targets.changes import changes, with_known_versions
 from lamella.targets.keeping import drop_others, keep
 from lamella.targets.local.placing import Placed, create_missing, place, recreate, remove_others
 from lamella.targets.local.platform import LocalPlatform
 from lamella.targets.local.tail import LogTail, log_lines
 from lamella.targets.state import State, remove_tree
-from lamella.workflow.manifest import read_manifest
 from lamella.workflow.request import Answer
-from lamella.workflow.steps import check_travels, workflow_of
+from lamella.workflow.steps import Step
 
 
 class LocalTarget:
@@ -54,14 +53,14 @@ class LocalTarget:
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
-        packages = self._packages(wanted)
-        return changes(self._state.read(wanted.name, wanted.stage), functions_of(wanted, packages, _planned(wanted)))
+        functions = functions_of(wanted, build_models(wanted, store=self._store(wanted)))
+        return changes(self._state.read(wanted.name, wanted.stage), functions)
 
     def apply(self, wanted: Wanted) -> Deployment:
         """Deploy a new version of all functions, and let it answer as soon as all of them are there.
 
         Raises:
-            UsageError: It is deployed with another platform's limits.
+            UsageError: It is deployed with another platform's limits, or another deployment has such functions.
             PlanError: The platform does not allow what is wanted.
             LamellaError: The slices cannot be packaged.
         """
@@ -85,27 +84,43 @@ class LocalTarget:
                 raise
 
     def _apply(self, wanted: Wanted, found: Deployment | None, source: str) -> Deployment:
-        manifest = read_manifest(wanted.sliced)
-        packages = self._packages(wanted)
+        built = [self._kept(wanted, model) for model in build_models(wanted, store=self._store(wanted))]
+        functions = functions_of(wanted, built)
+        self._check_free(functions, key_of(wanted.name, wanted.stage))
         number = 1 if found is None else max(version.number for version in found.versions) + 1
         platform, _ = self._platform(source, wanted.platform)
         version = Version(
             number=number,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            model=manifest.model,
+            models=tuple(model.deployed() for model in built),
             delivery=wanted.delivery,
             cold=wanted.cold,
             environment=dict(wanted.environment),
             mount=None if wanted.mount is None else str(wanted.mount),
             store=self._store(wanted),
-            workflow=workflow_of(manifest, [package.function for package in packages]),
-            functions=functions_of(wanted, self._kept(wanted, packages), _planned(wanted)),
+            functions=functions,
         )
-        functions = create_missing(platform, with_known_versions(found, version), version)
-        version = replace(version, functions=functions)
+        version = replace(version, functions=create_missing(platform, with_known_versions(found, version), version))
         kept = () if found is None else found.versions[1 - VERSIONS_KEPT :]
         deployment = Deployment(wanted.name, wanted.stage, "local", source, (*kept, version), number)
         return self._switch(deployment, found)
+
+    def _check_free(self, functions: Sequence[DeployedFunction], key: str) -> None:
+        """Two deployments may want a function of one name, as `a-b@c` and `a@b-c` do."""
+        wanted = {function.name for function in functions}
+        for name, stage in self._state.names():
+            if key_of(name, stage) == key:
+                continue
+            try:
+                other = self._state.find(name, stage)
+            except LamellaError:  # it is damaged: who knows what it has
+                continue
+            taken = wanted & {function.name for version in other.versions for function in version.functions}
+            if taken:
+                raise UsageError(
+                    f"`{key_of(name, stage)}` has a function `{min(taken)}` already",
+                    hint="choose another name for the deployment, its stage, or its model",
+                )
 
     def _switch(self, deployment: Deployment, found: Deployment | None) -> Deployment:
         """Let the live version answer. A request that is under way stays with the version that it began with."""
@@ -135,23 +150,20 @@ class LocalTarget:
         inputs: Mapping[str, object],
         *,
         stage: str = DEFAULT_STAGE,
+        model: str | None = None,
         version: int | None = None,
         slice: int | None = None,
         request_id: str | None = None,
     ) -> Answer:
-        """Send one request to the live version or another, to all slices or to one of them alone.
+        """Send one request to a model of the live version or another, to all slices or to one of them alone.
 
         Raises:
-            NotDeployedError: Nothing is deployed under this name, or not in this version.
-            UsageError: It has no such slice.
+            NotDeployedError: Nothing is deployed under this name, or not in this version, or not this model.
+            UsageError: It has no such slice, or several models, and none is named.
             InputError: An input is missing, unknown, or of another datatype or shape.
             RemoteError: A slice failed for good.
         """
-        placed = self._placed_of(name, stage)
-        chain = placed.chain if version is None else placed.chains.get(version)
-        if chain is None:
-            known = ", ".join(map(str, placed.chains))
-            raise NotDeployedError(f"`{placed.deployment.key}` has no version {version}", hint=f"there is {known}")
+        chain = self._placed_of(name, stage).chain(model, version)
         if slice is None:
             return chain.infer(inputs, request_id=request_id)
         return chain.infer_slice(slice, inputs, request_id=request_id)
@@ -161,21 +173,32 @@ class LocalTarget:
         return list(self._state.all())
 
     def logs(
-        self, name: str, *, stage: str = DEFAULT_STAGE, slice: int | None = None, follow: bool = False
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        follow: bool = False,
     ) -> Iterator[LogLine]:
-        """What the functions have logged; with `follow`, what they go on to log, without end."""
-        return log_lines(self.tail(name, stage=stage, slice=slice), follow=follow)
+        """What the functions of all models, or of one, have logged; with `follow`, what they go on to log, for ever."""
+        return log_lines(self.tail(name, stage=stage, model=model, slice=slice), follow=follow)
 
-    def tail(self, name: str, *, stage: str = DEFAULT_STAGE, slice: int | None = None) -> LogTail:
-        """The logs of the functions that are live, or of one of them.
+    def tail(
+        self, name: str, *, stage: str = DEFAULT_STAGE, model: str | None = None, slice: int | None = None
+    ) -> LogTail:
+        """The logs of the functions that are live: of all models, of one, or of one of its slices.
 
         Raises:
-            NotDeployedError: Nothing is deployed under this name.
-            UsageError: It has no such slice.
+            NotDeployedError: Nothing is deployed under this name, or not this model.
+            UsageError: It has no such slice, or several models, and none is named.
         """
         placed = self._placed_of(name, stage)
-        workflow = placed.deployment.version.workflow
-        steps = workflow.steps if slice is None else (placed.chain.step(slice),)
+        if slice is not None:
+            steps: Sequence[Step] = (placed.chain(model).step(slice),)
+        else:
+            models = placed.deployment.version.models if model is None else (placed.deployment.model(model),)
+            steps = [step for one in models for step in one.workflow.steps]
         return LogTail([(step.slice, step.function, placed.platform.logs(step.function)) for step in steps])
 
     def find(self, name: str, *, stage: str = DEFAULT_STAGE) -> Deployment:
@@ -186,22 +209,24 @@ class LocalTarget:
         """
         return self._placed_of(name, stage).deployment
 
-    def rollback(self, name: str, *, stage: str = DEFAULT_STAGE) -> Deployment:
-        """Let the version before the live one answer again.
+    def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
+        """Let the version before the live one, or a given one that is kept, answer; all models change together.
 
         Raises:
-            NotDeployedError: Nothing is deployed under this name.
+            NotDeployedError: Nothing is deployed under this name, or not in the version `to`.
             UsageError: There is no earlier version.
         """
         with self._changing:
             placed = self._placed_of(name, stage)
             found = placed.deployment
+            if to is not None:
+                return self._switch(found.at(to), found)
             earlier = [version.number for version in found.versions if version.number < found.live]
             if not earlier:
                 raise UsageError(
                     f"`{found.key}` has no version before {found.live}", hint=f"the last {VERSIONS_KEPT} are kept"
                 )
-            return self._switch(replace(found, live=earlier[-1]), found)
+            return self._switch(found.at(earlier[-1]), found)
 
     def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:
         """End a deployment, and leave nothing behind.
@@ -273,22 +298,12 @@ class LocalTarget:
             self._platforms.pop(source)[0].close()
             remove_tree(self._platform_folder(source))
 
-    def _packages(self, wanted: Wanted) -> list[Package]:
-        check_travels(read_manifest(wanted.sliced))
-        return build_packages(
-            wanted.sliced,
-            name=f"{wanted.name}-{wanted.stage}",
-            platform=wanted.platform,
-            delivery=wanted.delivery,
-            store=self._store(wanted),
-            mount=wanted.mount,
-        )
-
-    def _kept(self, wanted: Wanted, packages: Sequence[Package]) -> list[Package]:
+    def _kept(self, wanted: Wanted, model: BuiltModel) -> BuiltModel:
         if not self._keeps:
-            return list(packages)
+            return model
         folder = self._state.folder_of(wanted.name, wanted.stage) / "packages"
-        return [replace(package, folder=keep(package.folder, folder)) for package in packages]
+        packages = (replace(package, folder=keep(package.folder, folder)) for package in model.packages)
+        return replace(model, packages=tuple(packages))
 
     def _store(self, wanted: Wanted) -> str:
         """A store, or a part of one, that is the deployment's alone."""
@@ -316,10 +331,6 @@ class LocalTarget:
         if name != source:  # a file: others may be called alike
             name = f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
         return self._folder / "platforms" / name
-
-
-def _planned(wanted: Wanted) -> dict[int, int]:
-    return {part.index: part.memory_mb for part in read_manifest(wanted.sliced).slices}
 
 
 def _stores(deployment: Deployment | None) -> set[str]:

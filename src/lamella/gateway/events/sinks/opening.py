@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lamella.errors import UsageError
-from lamella.gateway.events.deployed import Find, full_key, name_and_stage
+from lamella.gateway.events.deployed import Find
 from lamella.gateway.events.sinks.base import Sink
 from lamella.gateway.events.sinks.deployment import DeploymentSink
 from lamella.gateway.events.sinks.objects import ObjectSink
@@ -12,6 +12,7 @@ from lamella.gateway.events.sinks.sqlite import open_sqlite
 from lamella.gateway.events.sinks.webhook import WebhookSink
 from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN, Form
 from lamella.stores.opening import open_store
+from lamella.targets.addresses import read_address
 from lamella.targets.state import check_name
 
 _STORES = ("file", "s3")
@@ -51,11 +52,13 @@ def open_sink(uri: str, form: Form, find: Find) -> Sink:
 
 def _deployment(uri: str, form: Form, find: Find) -> Sink:
     key, _, then = uri.removeprefix(DEPLOYMENT_SCHEME).partition(THEN)
-    name, stage = name_and_stage(key)
-    check_name(name, "name")
-    check_name(stage, "stage")
+    address = read_address(key)
+    check_name(address.name, "name")
+    check_name(address.stage, "stage")
+    if address.model is not None:
+        check_name(address.model, "model")
     if not then:
         raise UsageError(
             f"`{uri}` does not say where the results of `{key}` go", hint=f"give `{uri}{THEN}URI`, the last thing in it"
         )
-    return DeploymentSink(full_key(key), find, open_sink(then, form, find))
+    return DeploymentSink(str(address), find, open_sink(then, form, find))
