@@ -23,8 +23,8 @@ from tests.conformance import s3_servers
 import lamella
 from lamella.errors import InputError, LamellaError, RemoteError, UsageError
 from lamella.gateway.address import ServiceFolder
-from lamella.gateway.protocol import HEADER_LENGTH
 from lamella.gateway.starting import running_service, stop_service
+from lamella.runtime.protocol import HEADER_LENGTH
 from lamella.stores.opening import open_store
 from lamella.wire import decode_parts, encode
 

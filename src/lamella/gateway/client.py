@@ -14,7 +14,7 @@ from urllib.parse import quote
 from lamella.errors import RemoteError
 from lamella.gateway.address import Address
 from lamella.gateway.faults import error_of
-from lamella.gateway.protocol import HEADER_LENGTH
+from lamella.runtime.protocol import HEADER_LENGTH
 from lamella.tensors import Array, Tensors
 from lamella.wire import decode_parts, encode
 

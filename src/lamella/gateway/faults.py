@@ -7,25 +7,18 @@ from collections.abc import Mapping
 from lamella import errors
 from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.jobs import UnknownRequestError
+from lamella.runtime.faults import fault
+from lamella.runtime.faults import status_of as general_status
 from lamella.targets.base import NotDeployedError
+
+__all__ = ["error_of", "fault", "status_of"]
 
 _OWN: Mapping[str, type[LamellaError]] = {kind.__name__: kind for kind in (NotDeployedError, UnknownRequestError)}
 
 
 def status_of(error: LamellaError) -> int:
     """The HTTP status of an error."""
-    if isinstance(error, (NotDeployedError, UnknownRequestError)):
-        return 404
-    if isinstance(error, errors.MissingDependencyError):
-        return 501
-    if isinstance(error, RemoteError):
-        return 503 if "TooManyRequests" in error.message else 502
-    return 400 if error.exit_status == 2 else 500
-
-
-def fault(error: LamellaError) -> dict[str, object]:
-    """An error as JSON values."""
-    return {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+    return 404 if isinstance(error, (NotDeployedError, UnknownRequestError)) else general_status(error)
 
 
 def error_of(content: Mapping[str, object], status: int) -> LamellaError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
@@ -15,9 +15,10 @@ from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.trigger import from_json
 from lamella.gateway.events.triggers import Triggers
 from lamella.gateway.faults import fault, status_of
-from lamella.gateway.jobs import Jobs, Message
-from lamella.gateway.protocol import metadata, read_request, write_response
+from lamella.gateway.jobs import Jobs
 from lamella.gateway.views import change_view, deployment_view, wanted_of
+from lamella.runtime.message import Message
+from lamella.runtime.protocol import metadata, read_request, write_response
 from lamella.targets.addresses import read_address, read_deployment
 from lamella.targets.base import Deployment, NotDeployedError, key_of
 from lamella.targets.changes import changes
@@ -72,7 +73,15 @@ class Host:
             slice=request.slice,
             request_id=request.request_id,
         )
-        response = write_response(request, answer, deployment, model=address.model)
+        timeline = {"timeline": [asdict(run) for run in answer.timeline], "latency_ms": answer.latency_ms}
+        response = write_response(
+            request,
+            answer.outputs,
+            model=deployment.address(deployment.model(address.model).name),
+            version=str(deployment.live),
+            request_id=answer.request_id,
+            parameters=timeline if request.wants_timeline else None,
+        )
         return Message({"status": 200, "header_length": response.header_length}, response.body)
 
     def run(self, job: Message) -> Message:
@@ -103,7 +112,10 @@ class Host:
 
     def metadata(self, model: str, version: str | None) -> Json:
         """What the protocol tells of a model."""
-        return metadata(self.find(model, version), model=read_address(model).model)
+        found, name = self.find(model, version), read_address(model).model
+        asked = found.model(name)
+        versions = [str(number) for number in found.versions_of(name)]
+        return metadata(found.address(asked.name), versions, asked.inputs, asked.outputs)
 
     def models(self) -> list[str]:
         """The name in URLs of every model of every deployment."""

@@ -14,8 +14,9 @@ from lamella import __version__
 from lamella.errors import LamellaError
 from lamella.gateway.faults import fault, status_of
 from lamella.gateway.host import Host
-from lamella.gateway.jobs import Jobs, Message
-from lamella.gateway.protocol import HEADER_LENGTH
+from lamella.gateway.jobs import Jobs
+from lamella.runtime.message import Message
+from lamella.runtime.protocol import HEADER_LENGTH
 from lamella.targets.base import LogLine
 
 if TYPE_CHECKING:

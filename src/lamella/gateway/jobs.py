@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import time
 from uuid import uuid4
 
 from lamella.errors import RemoteError, UsageError
+from lamella.runtime.message import Message, read_message
 
 KEPT_S = 3600.0
 MOST_WAITING = 1000
 _ID = re.compile(r"[0-9a-f]{32}")
 _AT_THE_SAME_TIME = 16
-
-
-@dataclass(frozen=True)
-class Message:
-    """A request or an answer: what an HTTP message would carry.
-
-    Attributes:
-        head: Small values, such as a status and a header's length.
-        body: The bytes.
-    """
-
-    head: Mapping[str, object]
-    body: bytes
-
-    def to_bytes(self) -> bytes:
-        """As one file has it."""
-        return json.dumps(dict(self.head)).encode() + b"\n" + self.body
-
-
-def _message(content: bytes) -> Message:
-    head, _, body = content.partition(b"\n")
-    return Message(json.loads(head), body)
 
 
 class UnknownRequestError(UsageError):
@@ -108,7 +85,7 @@ class Jobs:
                 f"there is no request `{job}`", hint=f"results are kept for {self._kept_s / 60:g} minutes"
             )
         path = folder / "result"
-        return _message(path.read_bytes()) if path.exists() else None
+        return read_message(path.read_bytes()) if path.exists() else None
 
     @property
     def waiting(self) -> int:
@@ -125,7 +102,7 @@ class Jobs:
     def forget(self, matches: Callable[[Mapping[str, object]], bool]) -> None:
         """Remove the answered requests whose head matches, with their results."""
         for path in self._folder.glob("*/result"):
-            if matches(_message((path.parent / "request").read_bytes()).head):
+            if matches(read_message((path.parent / "request").read_bytes()).head):
                 shutil.rmtree(path.parent, ignore_errors=True)
 
     def close(self) -> None:
@@ -140,7 +117,7 @@ class Jobs:
     def _answer(self, job: str) -> None:
         folder = self._folder / job
         try:
-            _write(folder / "result", self._run(_message((folder / "request").read_bytes())))
+            _write(folder / "result", self._run(read_message((folder / "request").read_bytes())))
         finally:
             with self._lock:
                 self._waiting.discard(job)

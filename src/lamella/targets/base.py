@@ -207,6 +207,11 @@ class Deployment:
             raise UsageError(f"`{self.key}` holds {len(models)} models", hint=f"name one of them: {known}")
         raise NotDeployedError(f"`{self.key}` has no model `{name}`", hint=f"there is {known}")
 
+    def versions_of(self, model: str | None = None) -> list[int]:
+        """Numbers of the versions that hold a model, or only one model where no name is given."""
+        held = ((version.number, {one.name for one in version.models}) for version in self.versions)
+        return [number for number, names in held if (len(names) == 1 if model is None else model in names)]
+
     def address(self, model: str) -> str:
         """How requests name a model of it: `app`, or `app.bert` among several, and the stage if it is not `dev`."""
         name = self.name if len(self.version.models) == 1 else f"{self.name}.{model}"

@@ -16,11 +16,11 @@ from uuid import uuid4
 from lamella.errors import LamellaError, UsageError
 from lamella.runtime.feeds import check_feeds
 from lamella.runtime.references import ReferencedTensors
+from lamella.runtime.retrying import Retries
 from lamella.stores.base import Store
 from lamella.tensors import Array, TensorSpec
 from lamella.workflow.invoking import Invoker
 from lamella.workflow.request import Answer, Request, Setting
-from lamella.workflow.retrying import Retries
 from lamella.workflow.steps import Step, Workflow
 
 INLINE_BYTES = 4_000_000

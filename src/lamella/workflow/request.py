@@ -14,11 +14,11 @@ from typing import Any
 from lamella.errors import InputError, RemoteError, StoreError
 from lamella.runtime.payload import AnswerPlace, Event, SliceAnswer, decode_answer, decode_error, encode_event
 from lamella.runtime.references import ReferencedTensors
+from lamella.runtime.retrying import Retries, with_retries
 from lamella.runtime.timing import Timing
 from lamella.stores.base import Store
 from lamella.tensors import Array
 from lamella.workflow.invoking import Answered, Invoker
-from lamella.workflow.retrying import Retries, with_retries
 from lamella.workflow.steps import Step
 from lamella.workflow.values import Values
 

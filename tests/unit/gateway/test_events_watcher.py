@@ -18,8 +18,8 @@ import pytest
 
 from lamella.errors import RemoteError, StoreError, UsageError
 from lamella.gateway.events import Deployed, Trigger, Watched, Watcher
-from lamella.gateway.events.inputs import MOST_BYTES
 from lamella.gateway.events.trigger import to_json
+from lamella.runtime.inputs import MOST_BYTES
 from lamella.stores.opening import open_store
 from lamella.tensors import Array, TensorSpec
 

@@ -8,7 +8,8 @@ from threading import Event
 import pytest
 
 from lamella.errors import RemoteError
-from lamella.gateway.jobs import Jobs, Message, UnknownRequestError
+from lamella.gateway.jobs import Jobs, UnknownRequestError
+from lamella.runtime.message import Message
 
 
 def echo(message: Message) -> Message:

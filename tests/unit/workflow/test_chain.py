@@ -15,10 +15,10 @@ from tests.functions import Before, Call, InProcess
 
 import lamella
 from lamella.errors import InputError, RemoteError, UnsupportedModelError, UsageError
+from lamella.runtime.retrying import Retries
 from lamella.stores.directory import DirectoryStore
 from lamella.workflow.chain import Chain, delete_expired
 from lamella.workflow.invoking import Answered
-from lamella.workflow.retrying import Retries
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
 QUICK = Retries(attempts=3, throttled_s=5, first_pause_s=0.001, longest_pause_s=0.01)

@@ -11,10 +11,10 @@ from threading import Lock
 from lamella.errors import InputError, LamellaError, RemoteError, StoreError, one_line
 from lamella.gateway.events.dead_letters import DeadLetters
 from lamella.gateway.events.deployed import Deployed
-from lamella.gateway.events.inputs import MOST_BYTES, read_inputs
 from lamella.gateway.events.ledger import Ledger
 from lamella.gateway.events.sinks.base import FinalError, Result, Sink
 from lamella.gateway.events.trigger import Trigger
+from lamella.runtime.inputs import MOST_BYTES, read_inputs
 from lamella.stores.base import Entry, Store
 from lamella.tensors import TensorSpec
 

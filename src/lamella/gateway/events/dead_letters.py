@@ -6,9 +6,9 @@ import json
 from datetime import UTC, datetime
 
 from lamella.errors import LamellaError, StoreError
-from lamella.gateway.events.inputs import MOST_BYTES
 from lamella.gateway.events.sinks.objects import key_with
 from lamella.gateway.events.trigger import Trigger
+from lamella.runtime.inputs import MOST_BYTES
 from lamella.stores.base import Entry, Store
 
 SCHEMA = "lamella.dead-letter/1"

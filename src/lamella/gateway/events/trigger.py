@@ -9,14 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from secrets import token_hex
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from lamella.errors import UsageError
+from lamella.runtime.forms import Form
 
 SCHEMA = "lamella.trigger/1"
-Form = Literal["json", "text", "tensors"]
-"""How outputs are written where they become an object."""
-
 DEPLOYMENT_SCHEME = "deployment://"
 THEN = "?output="
 """What follows in the URI of a deployment: where its own outputs go. Taken as it is, up to the end."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lamella.gateway.events.deployed import Find
-from lamella.gateway.events.inputs import passed_on
 from lamella.gateway.events.sinks.base import Result, Sink
+from lamella.runtime.inputs import passed_on
 
 
 class DeploymentSink:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from lamella.gateway.events.forms import SUFFIXES, written
 from lamella.gateway.events.sinks.base import Result
 from lamella.gateway.events.trigger import Form
+from lamella.runtime.forms import SUFFIXES, written
 from lamella.stores.base import MAX_KEY_BYTES, Store
 
 _DIGITS = 16

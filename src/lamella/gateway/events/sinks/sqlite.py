@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from lamella.errors import RemoteError, UsageError
-from lamella.gateway.events.forms import json_entries
 from lamella.gateway.events.sinks.base import FinalError, Result
+from lamella.runtime.forms import json_entries
 from lamella.stores.directory import path_of
 
 SCHEME = "sqlite://"

@@ -8,8 +8,8 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from urllib.parse import SplitResult, quote, urlsplit
 
 from lamella.errors import RemoteError, UsageError
-from lamella.gateway.events.forms import json_entries
 from lamella.gateway.events.sinks.base import FinalError, Result
+from lamella.runtime.forms import json_entries
 
 SCHEMA = "lamella.event/1"
 _TIMEOUT_S = 30.0  # for connecting, and for each time that nothing comes

@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lamella.errors import InputError
-from lamella.targets.base import Deployment
-from lamella.tensors import Array, TensorSpec, datatype_of
+from lamella.tensors import Array, Tensors, TensorSpec, datatype_of
 from lamella.wire import decode_parts, encode
-from lamella.workflow.request import Answer
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -122,28 +120,36 @@ def _object(value: object, name: str) -> Mapping[str, Any]:
 
 
 def write_response(
-    request: InferRequest, answer: Answer, deployment: Deployment, *, model: str | None = None
+    request: InferRequest,
+    outputs: Tensors,
+    *,
+    model: str,
+    version: str,
+    request_id: str,
+    parameters: Mapping[str, object] | None = None,
 ) -> Response:
     """The body of an answer, in the form that was asked for.
 
     Args:
         request: What was asked.
-        answer: What the functions gave.
-        deployment: What was asked, in the version that answered.
-        model: The model; None: the only one.
+        outputs: An array for each output of the model.
+        model: The model's name.
+        version: Which version of it answered.
+        request_id: The request's name.
+        parameters: What is said beside the outputs.
 
     Raises:
         InputError: An output was asked for that there is not.
     """
     for name in request.outputs:
-        if name not in answer.outputs:
+        if name not in outputs:
             raise InputError(
-                f"the model has no output `{name}`", hint=f"the outputs are {', '.join(map(repr, answer.outputs))}"
+                f"the model has no output `{name}`", hint=f"the outputs are {', '.join(map(repr, outputs))}"
             )
     entries: list[dict[str, object]] = []
     buffers: list[bytes | memoryview] = []
-    for name in request.outputs or answer.outputs:
-        array = answer.outputs[name]
+    for name in request.outputs or outputs:
+        array = outputs[name]
         if request.binary.get(name, request.all_binary):
             frame = encode({name: array}, kind="outputs")
             entries += json.loads(frame.header)["outputs"]
@@ -151,14 +157,13 @@ def write_response(
         else:
             entries.append(json_entry(name, array))
     content: dict[str, object] = {
-        "model_name": deployment.address(deployment.model(model).name),
-        "model_version": str(deployment.live),
-        "id": answer.request_id,
+        "model_name": model,
+        "model_version": version,
+        "id": request_id,
         "outputs": entries,
     }
-    if request.wants_timeline:
-        timeline = [asdict(run) for run in answer.timeline]
-        content["parameters"] = {"timeline": timeline, "latency_ms": answer.latency_ms}
+    if parameters:
+        content["parameters"] = dict(parameters)
     header = json.dumps(content, allow_nan=False).encode()
     if not buffers:
         return Response(header, None)
@@ -180,20 +185,16 @@ def _json_value(item: object) -> object:
     return item.decode("utf-8", "backslashreplace") if isinstance(item, bytes) else item
 
 
-def metadata(deployment: Deployment, *, model: str | None = None) -> dict[str, object]:
-    """What the protocol tells of a model: the only one of a deployment, or the one that is named."""
-    found = deployment.model(model)
-    versions = [
-        version.number
-        for version in deployment.versions
-        if (len(version.models) == 1 if model is None else model in {one.name for one in version.models})
-    ]
+def metadata(
+    model: str, versions: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> dict[str, object]:
+    """What the protocol tells of a model."""
     return {
-        "name": deployment.address(found.name),
-        "versions": [str(number) for number in versions],
+        "name": model,
+        "versions": list(versions),
         "platform": "onnx_slices",
-        "inputs": _specs(found.inputs),
-        "outputs": _specs(found.outputs),
+        "inputs": _specs(inputs),
+        "outputs": _specs(outputs),
     }
 
 

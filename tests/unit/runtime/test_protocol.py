@@ -1,4 +1,4 @@
-"""The service's requests and answers: the protocol's JSON and binary tensors."""
+"""The front doors' requests and answers: the protocol's JSON and binary tensors."""
 
 import json
 from typing import Any
@@ -8,25 +8,18 @@ import numpy as np
 import pytest
 
 from lamella.errors import InputError
-from lamella.gateway.protocol import metadata, read_request, write_response
-from lamella.targets.base import DeployedModel, Deployment, Version
+from lamella.runtime.protocol import metadata, read_request, write_response
 from lamella.tensors import TensorSpec
 from lamella.wire import decode_parts, encode
-from lamella.workflow.request import Answer
-from lamella.workflow.steps import Workflow
 
 SPEC = TensorSpec("x", "FP32", ("batch", 2))
-MODEL = DeployedModel("m", "m.onnx", Workflow((SPEC,), (), (SPEC,), {}, ()))
-DEPLOYED = Deployment(
-    "model", "dev", "local", "aws-lambda", (Version(3, "", (MODEL,), "package", None, {}, None, "", ()),), 3
-)
 X = {"name": "x", "shape": [1, 2], "datatype": "FP32"}
 
 
 def answered(header: dict[str, Any], **outputs: np.ndarray) -> dict[str, np.ndarray]:
     """What a client reads of an answer to such a request."""
     request = read_request(json.dumps({"inputs": [], **header}).encode(), None)
-    response = write_response(request, Answer("id", outputs, (), 1.5), DEPLOYED)
+    response = write_response(request, outputs, model="model", version="3", request_id="id")
     end = len(response.body) if response.header_length is None else response.header_length
     assert (response.content_type == "application/json") is (response.header_length is None)
     return decode_parts(response.body[:end], response.body[end:])
@@ -72,7 +65,7 @@ def test_outputs_may_be_chosen_each_in_its_form() -> None:
 def test_numbers_that_json_lacks_are_texts() -> None:
     request = read_request(b'{"inputs": []}', None)
     array = np.array([np.nan, np.inf, -np.inf, 1], np.float32)
-    content = json.loads(write_response(request, Answer("id", {"y": array}, (), 1.0), DEPLOYED).body)
+    content = json.loads(write_response(request, {"y": array}, model="model", version="3", request_id="id").body)
     assert content["outputs"][0]["data"] == ["NaN", "Infinity", "-Infinity", 1]
     assert (content["model_name"], content["model_version"], content["id"]) == ("model", "3", "id")
 
@@ -107,4 +100,4 @@ def test_an_output_that_there_is_not_is_refused() -> None:
 
 
 def test_metadata_has_the_protocols_shapes() -> None:
-    assert metadata(DEPLOYED)["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+    assert metadata("model", ["3"], [SPEC], [SPEC])["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]

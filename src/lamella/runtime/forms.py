@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from io import BytesIO
+from typing import Literal
 from zipfile import ZipFile
 
 import numpy as np
 
-from lamella.gateway.events.trigger import Form
-from lamella.gateway.protocol import json_entry
+from lamella.runtime.protocol import json_entry
 from lamella.tensors import Array, Tensors
+
+Form = Literal["json", "text", "tensors"]
+"""How outputs are written where they become an object."""
 
 SUFFIXES: Mapping[Form, str] = {"json": ".json", "text": ".txt", "tensors": ".npz"}
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lamella.errors import InputError
-from lamella.gateway.events import inputs
-from lamella.gateway.events.inputs import passed_on, read_inputs
+from lamella.runtime import inputs
+from lamella.runtime.inputs import passed_on, read_inputs
 from lamella.tensors import Array, TensorSpec
 from lamella.wire import encode
 

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lamella.gateway.events.forms import written
+from lamella.runtime.forms import written
 from lamella.tensors import Array
 from lamella.wire import decode_parts
 

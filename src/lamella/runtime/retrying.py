@@ -8,7 +8,7 @@ from random import uniform
 from threading import Event
 from time import monotonic
 
-from lamella.workflow.invoking import Answered
+from lamella.runtime.answered import Answered
 
 Attempt = Callable[[int], Answered]
 """Makes one invocation; gets the attempt's number, from 1 on."""
