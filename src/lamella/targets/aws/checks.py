@@ -100,7 +100,7 @@ def check_release(settings: Settings, release: Release) -> None:
     """
     for model in release.models:
         kind = model.kind(settings)
-        if settings.workflow == "single" and kind != "single" or (kind == "single" and len(model.workflow.steps) != 1):
+        if kind == "single" and len(model.workflow.steps) != 1:
             raise UsageError(
                 f"`{model.name}` has {len(model.workflow.steps)} slices, and workflow `single` runs one",
                 hint="use `express`, `standard` or `direct`",
@@ -206,7 +206,7 @@ def _check_events(events: ObjectEvents) -> None:
     _check_range("seconds that objects are gathered", events.window_s, 0, WINDOW_MOST_S)
     if events.batch_size > BATCH_WITHOUT_WINDOW and events.window_s == 0:
         raise UsageError(
-            f"a batch of {events.batch_size} objects needs time to gather: above {BATCH_WITHOUT_WINDOW} AWS wants a window",
+            f"a batch of {events.batch_size} objects needs a window: AWS takes {BATCH_WITHOUT_WINDOW} without one",
             hint="give a window of at least 1 s",
         )
     for prefix in (events.inputs, events.results):
@@ -250,6 +250,6 @@ def _check_express(release: Release, model: str) -> None:
     for function in release.functions:
         if function.model == model and function.timeout_s > EXPRESS_S:
             raise UsageError(
-                f"`{function.name}` may take {function.timeout_s} s, and an `express` workflow ends after {EXPRESS_S} s",
+                f"`{function.name}` may take {function.timeout_s} s, an `express` workflow no more than {EXPRESS_S} s",
                 hint="use workflow `standard`, or a shorter timeout",
             )

@@ -43,7 +43,7 @@ def statement(sid: str, actions: Sequence[str], resources: object, **more: objec
 
 
 def policy(statements: Sequence[Json]) -> Json:
-    """A policy. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html"""
+    """A policy. https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_version.html."""
     return {"Version": "2012-10-17", "Statement": list(statements)}
 
 
@@ -75,3 +75,11 @@ def excused(found: Json, **reasons: str) -> Json:
     skipped = [{"id": rule, "comment": reason} for rule, reason in sorted(reasons.items())]
     properties = found.pop("Properties")
     return {**found, "Metadata": {"checkov": {"skip": skipped}}, "Properties": properties}
+
+
+FUNCTION_REASONS = {
+    "CKV_AWS_116": "whoever invokes it waits for the answer, or has a queue with dead letters in front",
+    "CKV_AWS_117": "it needs no network of its own, unless it has a mount",
+    "CKV_AWS_173": "its variables hold names, no secrets, and AWS encrypts them",
+}
+"""Why functions break rules of checkov."""

@@ -96,6 +96,10 @@ class Names:
         """The workflow of a model."""
         return shortened(f"{self.stack}-{model}", LONGEST_STATE_MACHINE)
 
+    def role(self, own: str) -> str:
+        """The role of something with a name of its own: names of roles are one account's in all regions."""
+        return shortened(f"{own}-{self.region}", LONGEST_ROLE)
+
     def part(self, what: str, *, longest: int = LONGEST_ROLE) -> str:
         """Something else of the stack, such as a queue."""
         return shortened(f"{self.stack}-{what}", longest)

@@ -149,6 +149,14 @@ class Release:
                 return function
         raise LamellaError(f"slice {slice} of `{model}` has no function", hint="deploy it again")
 
+    def is_alone(self, function: Function) -> bool:
+        """Whether a function runs the only slice of its model."""
+        return any(model.name == function.model and len(model.workflow.steps) == 1 for model in self.models)
+
+    def first(self, model: Model) -> Function:
+        """The function of a model's first slice."""
+        return self.function(model.name, model.levels[0][0].slice)
+
     @property
     def door(self) -> Function | None:
         """The function that answers the world: one of its own, or that of the only slice; None: there is none."""

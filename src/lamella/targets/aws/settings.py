@@ -80,7 +80,7 @@ class Settings:
         function_url: Whether the door has a URL of its own, for whom IAM allows.
         asynchronous: Whether requests may be answered later, from the bucket.
         s3_events: Requests that are objects in the bucket; None: none.
-        keep_warm_minutes: How often every function is asked for a sign of life, so that one instance stays; None: never.
+        keep_warm_minutes: How often each function is asked for a sign of life, so that one instance stays; None: not.
         snap_start: Whether new instances begin from a snapshot of a started one.
         provisioned_concurrency: Instances of each slice that are always there, and always paid.
         concurrency: The most instances of each function. None leaves it to the account: one whose quota has not been
