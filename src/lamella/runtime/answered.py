@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PASSING_ERRORS = frozenset({"Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Timedout", "Sandbox.Failure"})
+"""The instance was killed or its time was up: another one may do better."""
+
+THROTTLED = 429
+
 
 @dataclass(frozen=True)
 class Answered:

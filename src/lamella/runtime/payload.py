@@ -3,40 +3,34 @@
 ```text
 event   {"frame": BASE64, "request_id": TEXT, "references": [REFERENCE...],
          "answer": {"inline_bytes": N, "store": URI, "prefix": "requests/ID/slice-1/"}}
+         and, for what a workflow has collected so far, "parts": [{"frame": BASE64, "references": [REFERENCE...]}...],
+         and, where each slice invokes the next, "chain": {"later": {"0": [NAME...], ...}, "timings": {"0": {...}}}
 answer  {"frame": BASE64, "references": [REFERENCE...], "timing": {...}}
+output  {"parts": [answer...], "request_id": TEXT, "timings": {"0": {...}, ...}}: of a whole workflow
 ping    {"lamella": "ping"} -> {"lamella": "pong", "cold_start": BOOL}
 ```
 
-A frame (`lamella.wire`) is nearly all of a payload. It comes first in what is written here, so that reading can take it
-out before the rest is parsed as JSON; any other order, and any spacing, is read as well.
+Frames (`lamella.wire`) are nearly all of a payload. They are taken out before the rest is parsed as JSON, in whatever
+order and spacing it comes. Of `parts` a function takes the values that it has inputs for, and leaves the others.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from binascii import Error as Base64Error
-from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 from lamella.errors import InputError, LamellaError
 from lamella.runtime import json_fields as fields
+from lamella.runtime.frames import HINT, Frame, Payload, encode_frame, frame_of, joined, split_payload, tensors_of
 from lamella.runtime.timing import InitTiming, Timing
 from lamella.tensors import Array, Tensors
-from lamella.wire import Kind, decode, encode
-
-Payload = bytes | Mapping[str, object]
-"""As it travels, or as somebody else has parsed it."""
 
 PING = b'{"lamella":"ping"}'
 """Asks an instance whether it is there; nothing is inferred."""
 
 _LONGEST_PING = 64  # bytes, in anybody's spacing; longer events are not parsed to find out
-_FRAME_FIRST = re.compile(rb'\s*\{\s*"frame"\s*:\s*"')
-_BEHIND_FRAME = re.compile(rb'\s*(?:,(?=\s*")|(?=\}))')
-_HINT = "an event has `request_id`, and tensors in `frame` or `references`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +70,38 @@ class AnswerPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Values that came from one place: the caller, or a slice.
+
+    Attributes:
+        frame: Those that came along, in base64 as they came.
+        tensors: The same; read-only views of the decoded frame.
+        references: Those that lie in a store.
+    """
+
+    frame: Frame
+    tensors: Tensors
+    references: tuple[Reference, ...] = ()
+
+    def has_any(self, names: Collection[str]) -> bool:
+        """Whether one of these values is in it."""
+        return any(name in names for name in (*self.tensors, *(reference.name for reference in self.references)))
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """What slices pass on that invoke each other.
+
+    Attributes:
+        later: By slice, in the order in which they run: the values that are needed when it has run.
+        timings: By slice, what those have measured that ran.
+    """
+
+    later: Mapping[str, Sequence[str]]
+    timings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """What a slice's function is asked.
 
@@ -84,12 +110,24 @@ class Event:
         tensors: The inputs that came along; read-only views of the event.
         references: The inputs that lie in a store.
         answer: Where outputs go; without, all come back in the answer.
+        parts: What a workflow has collected: inputs are among it, and values that this slice does not take.
+        chain: Where slices invoke each other: what they pass on.
     """
 
     request_id: str
     tensors: Tensors = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
     answer: AnswerPlace | None = None
+    parts: tuple[Part, ...] = ()
+    chain: Chain | None = None
+
+    def taking(self, names: Collection[str]) -> Event:
+        """The event with the values of these names taken out of its parts, and with nothing else of them."""
+        if not self.parts:
+            return self
+        tensors = {name: array for part in self.parts for name, array in part.tensors.items() if name in names}
+        references = (entry for part in self.parts for entry in part.references if entry.name in names)
+        return replace(self, tensors={**tensors, **self.tensors}, references=(*self.references, *references), parts=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +152,13 @@ def encode_event(event: Event) -> bytes:
         document["references"] = [asdict(reference) for reference in event.references]
     if event.answer is not None:
         document["answer"] = asdict(event.answer)
-    return _joined(encode_frame(event.tensors, kind="inputs"), document)
+    if event.chain is not None:
+        document["chain"] = asdict(event.chain)
+    frame = encode_frame(event.tensors, kind="inputs")
+    if not event.parts:
+        return joined(frame, document)
+    parts = [(part.frame, part.references) for part in event.parts]
+    return encode_parts([(frame, ()), *parts] if event.tensors else parts, document)
 
 
 def decode_event(payload: Payload) -> Event:
@@ -123,31 +167,24 @@ def decode_event(payload: Payload) -> Event:
     Raises:
         InputError: It is none; the message says what is wrong.
     """
-    frame, document = _split(payload)
+    document, frames = split_payload(payload)
     try:
-        answer = document.get("answer")
+        answer, chain = document.get("answer"), document.get("chain")
         return Event(
             fields.text(document["request_id"]),
-            _tensors(frame),
+            tensors_of(frame_of(document, frames)),
             _references(document),
             None if answer is None else _place(fields.members(answer)),
+            tuple(_part(entry, frames) for entry in fields.objects(document.get("parts", []))),
+            None if chain is None else _chain(fields.members(chain)),
         )
     except (KeyError, TypeError) as error:
         raise _refused("event", error) from error
 
 
-def encode_frame(tensors: Tensors, *, kind: Kind) -> bytes:
-    """Tensors as a frame in base64.
-
-    Raises:
-        UnsupportedModelError: The wire has no datatype for one.
-    """
-    return b2a_base64(encode(tensors, kind=kind).to_bytes(), newline=False)
-
-
 def encode_answer(frame: bytes, references: Sequence[Reference], timing: Timing) -> bytes:
     """An answer as JSON, around a frame from `encode_frame`."""
-    return _joined(frame, _answer_members(references, timing))
+    return joined(frame, _answer_members(references, timing))
 
 
 def answer_document(frame: bytes, references: Sequence[Reference], timing: Timing) -> dict[str, object]:
@@ -161,9 +198,10 @@ def decode_answer(payload: Payload) -> SliceAnswer:
     Raises:
         InputError: It is none; the message says what is wrong.
     """
-    frame, document = _split(payload)
+    document, frames = split_payload(payload)
     try:
-        return SliceAnswer(_tensors(frame), _references(document), _timing(fields.members(document["timing"])))
+        tensors = tensors_of(frame_of(document, frames))
+        return SliceAnswer(tensors, _references(document), read_timing(fields.members(document["timing"])))
     except (KeyError, TypeError) as error:
         raise _refused("answer", error) from error
 
@@ -210,49 +248,62 @@ def decode_error(text: str) -> Failure:
     return Failure(message, hint) if mark else Failure(text, None)
 
 
-def _joined(frame: bytes, document: Mapping[str, object]) -> bytes:
-    """A JSON object with `frame` in front: `json.dumps` would look at each of its characters, twice."""
+def encode_parts(parts: Iterable[tuple[Frame, Sequence[Reference]]], document: Mapping[str, object]) -> bytes:
+    """A JSON object with `parts` in front of what else is in it; no frame is looked at.
+
+    Args:
+        parts: Frames in base64, each with the references beside it.
+        document: The other members.
+    """
+    pieces: list[Frame] = []
+    for frame, references in parts:
+        entry = {"references": [asdict(reference) for reference in references]}
+        pieces.append(joined(frame, entry))
     rest = json.dumps(document, separators=(",", ":")).encode()
-    return b"".join((b'{"frame":"', frame, b'",', rest[1:]))
+    return b"".join((b'{"parts":[', b",".join(pieces), b"],", rest[1:]))
 
 
-def _split(payload: Payload) -> tuple[bytes | memoryview | str | None, Mapping[str, object]]:
-    """The frame, still in base64, and the members around it."""
-    if not isinstance(payload, bytes):
-        if not isinstance(payload, Mapping):
-            raise InputError("a payload is no JSON object", hint=_HINT)
-        return _frame_of(payload), payload
-    found = _FRAME_FIRST.match(payload)
-    if found is not None:
-        start, end = found.end(), payload.find(b'"', found.end())
-        behind = _BEHIND_FRAME.match(payload, end + 1) if end >= 0 else None
-        if behind is not None and payload.find(b"\\", start, end) < 0:  # JSON may escape slashes, which base64 has
-            return memoryview(payload)[start:end], _parsed(b"{" + payload[behind.end() :])
-    document = _parsed(payload)
-    return _frame_of(document), document
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a whole workflow has made.
+
+    Attributes:
+        parts: The values, some that nobody asked for among them.
+        timings: By slice, what it has measured; empty where the workflow does not say.
+    """
+
+    parts: tuple[Part, ...]
+    timings: Mapping[int, Timing]
 
 
-def _parsed(text: bytes) -> dict[str, object]:
+def decode_output(payload: Payload) -> Output:
+    """Read the output of a workflow, or the answer of a slice that is a workflow by itself.
+
+    Raises:
+        InputError: It is neither; the message says what is wrong.
+    """
+    document, frames = split_payload(payload)
     try:
-        return fields.members(json.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"a payload is no JSON object: {error}", hint=_HINT) from error
+        if "parts" not in document:
+            return Output((_part(document, frames),), {0: read_timing(fields.members(document["timing"]))})
+        timings = fields.members(document.get("timings", {}))
+        return Output(
+            tuple(_part(entry, frames) for entry in fields.objects(document["parts"])),
+            {int(slice): read_timing(fields.members(timing)) for slice, timing in timings.items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _refused("output", error) from error
 
 
-def _frame_of(document: Mapping[str, object]) -> str | None:
-    frame = document.get("frame")
-    if frame is None or isinstance(frame, str):
-        return frame
-    raise InputError("`frame` is no text", hint="give a frame in base64")
+def _part(entry: Mapping[str, object], frames: Sequence[memoryview]) -> Part:
+    frame = frame_of(entry, frames)
+    return Part(frame or b"", tensors_of(frame), _references(entry))
 
 
-def _tensors(frame: bytes | memoryview | str | None) -> dict[str, Array]:
-    if not frame:
-        return {}
-    try:
-        return decode(a2b_base64(frame))
-    except (Base64Error, ValueError) as error:
-        raise InputError(f"`frame` is no base64: {error}", hint="give a frame in base64") from error
+def _chain(entry: Mapping[str, object]) -> Chain:
+    later = fields.members(entry["later"])
+    names = {slice: tuple(fields.text(name) for name in fields.items(listed)) for slice, listed in later.items()}
+    return Chain(names, fields.members(entry.get("timings", {})))
 
 
 def _references(document: Mapping[str, object]) -> tuple[Reference, ...]:
@@ -274,11 +325,21 @@ def _place(entry: Mapping[str, object]) -> AnswerPlace:
 
 
 def _answer_members(references: Sequence[Reference], timing: Timing) -> dict[str, object]:
-    spent = {name: value for name, value in asdict(timing).items() if value is not None}
-    return {"references": [asdict(reference) for reference in references], "timing": spent}
+    return {"references": [asdict(reference) for reference in references], "timing": timing_document(timing)}
 
 
-def _timing(entry: Mapping[str, object]) -> Timing:
+def timing_document(timing: Timing) -> dict[str, object]:
+    """A timing as JSON values."""
+    return {name: value for name, value in asdict(timing).items() if value is not None}
+
+
+def read_timing(entry: Mapping[str, object]) -> Timing:
+    """The inverse.
+
+    Raises:
+        KeyError: Something is missing.
+        TypeError: Something is of another type.
+    """
     init = entry.get("init")
     return Timing(
         fields.number(entry["fetch_ms"]),
@@ -288,6 +349,7 @@ def _timing(entry: Mapping[str, object]) -> Timing:
         fields.number(entry["put_ms"]),
         entry["cold_start"] is True,
         None if init is None else _init_timing(fields.members(init)),
+        fields.size(entry.get("put_bytes", 0)),
     )
 
 
@@ -299,4 +361,4 @@ def _init_timing(entry: Mapping[str, object]) -> InitTiming:
 
 def _refused(what: str, error: Exception) -> InputError:
     reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-    return InputError(f"a payload is no {what} of a slice's function: {reason}", hint=_HINT)
+    return InputError(f"a payload is no {what} of a slice's function: {reason}", hint=HINT)

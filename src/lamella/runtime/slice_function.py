@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from lamella.engines.base import Engine, EngineOptions, Item, Session
 from lamella.errors import LamellaError, SlicesError, UnsupportedModelError
 from lamella.runtime import payload as payloads
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.feeds import check_feeds
+from lamella.runtime.frames import Frame, Payload, encode_frame
 from lamella.runtime.function import FunctionConfig, read_function
-from lamella.runtime.payload import Payload, Reference
+from lamella.runtime.payload import Chain, Event, Reference
 from lamella.runtime.references import ReferencedTensors
 from lamella.runtime.timing import InitTiming, Timing, since_ms
 from lamella.tensors import Array
 
+if TYPE_CHECKING:
+    from lamella.runtime.chaining import Chaining
+
 MEMORY_VARIABLE = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
 STORE_VARIABLE = "LAMELLA_STORE"
 """If it is set, the only store that events may name."""
+
+NEXT_VARIABLE = "LAMELLA_NEXT"
+"""If it is set, the function that runs the slice behind this one: its version's ARN."""
 
 RESERVED_BYTES = 256 << 20
 """For Python, NumPy, the engine and activations, where memory decides how fetched weights are loaded."""
@@ -54,6 +63,9 @@ class SliceFunction:
         lacking = {spec.name for spec in self.function.outputs} - {spec.name for spec in self._session.outputs}
         if lacking:
             raise SlicesError(f"slice {self.function.slice} gives no `{min(lacking)}`", hint="slice the model again")
+        self._takes = frozenset(spec.name for spec in (*self.function.inputs, *self.function.optional_inputs))
+        following = os.environ.get(NEXT_VARIABLE)
+        self._chaining = None if following is None else _chaining(self.function.slice, following)
         self._lock, self._asked = Lock(), False
 
     def answer(self, payload: Payload) -> dict[str, object]:
@@ -66,7 +78,11 @@ class SliceFunction:
         if payloads.is_ping(payload):
             return payloads.pong(timing)
         with explained():
-            return payloads.answer_document(*self._infer(payload, timing), timing)
+            event, frame, references = self._infer(payload, timing)
+            if event.chain is not None:
+                chained: dict[str, object] = json.loads(self._chain(event, event.chain, frame, references, timing))
+                return chained
+            return payloads.answer_document(frame, references, timing)
 
     def answer_bytes(self, payload: bytes) -> bytes:
         """The same from bytes to bytes: no frame is parsed or written as JSON, which takes longer than its base64."""
@@ -74,16 +90,20 @@ class SliceFunction:
         if payloads.is_ping(payload):
             return payloads.encode_pong(timing)
         with explained():
-            return payloads.encode_answer(*self._infer(payload, timing), timing)
+            event, frame, references = self._infer(payload, timing)
+            if event.chain is not None:
+                return self._chain(event, event.chain, frame, references, timing)
+            return payloads.encode_answer(frame, references, timing)
 
     def close(self) -> None:
         """Release the slice."""
         self._session.close()
 
-    def _infer(self, payload: Payload, timing: Timing) -> tuple[bytes, Sequence[Reference]]:
-        """Frame and references of the answer."""
+    def _infer(self, payload: Payload, timing: Timing) -> tuple[Event, bytes, Sequence[Reference]]:
+        """The event, and frame and references of the answer."""
         with timing.measure("decode_ms"):
-            event = payloads.decode_event(payload)
+            whole = payloads.decode_event(payload)
+            event = whole.taking(self._takes)
         with timing.measure("fetch_ms"):
             fetched = self._references.fetch(event)
         with timing.measure("decode_ms"):
@@ -93,9 +113,16 @@ class SliceFunction:
             outputs = {spec.name: self._array(spec.name, found[spec.name]) for spec in self.function.outputs}
         with timing.measure("put_ms"):
             references = self._references.put(outputs, event.answer)
+            timing.put_bytes = sum(reference.size for reference in references)
         with timing.measure("encode_ms"):
-            frame = payloads.encode_frame(outputs, kind="outputs")
-        return frame, references
+            frame = encode_frame(outputs, kind="outputs")
+        return whole, frame, references
+
+    def _chain(
+        self, event: Event, chain: Chain, frame: Frame, references: Sequence[Reference], timing: Timing
+    ) -> bytes:
+        chaining = self._chaining or _chaining(self.function.slice, None)
+        return chaining.answer(event, chain, frame, references, timing)
 
     def _array(self, name: str, item: Item) -> Array:
         if isinstance(item, list | dict):
@@ -118,6 +145,13 @@ def explained() -> Iterator[None]:
     except LamellaError as error:
         error.args = (payloads.encode_error(error),)
         raise
+
+
+def _chaining(slice: int, following: str | None) -> Chaining:
+    """What ends events of slices that invoke each other; most functions start 10 ms sooner without it."""
+    from lamella.runtime.chaining import chaining_of
+
+    return chaining_of(slice, following)
 
 
 def _load(engine: Engine, function: FunctionConfig, folder: Path) -> tuple[Session, float]:

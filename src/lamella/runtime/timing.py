@@ -38,6 +38,7 @@ class Timing:
         put_ms: Writing tensors that go by reference.
         cold_start: Whether this is the first request of its instance.
         init: The INIT phase, with that first request only.
+        put_bytes: Bytes of tensors that went by reference.
     """
 
     fetch_ms: float = 0.0
@@ -47,6 +48,7 @@ class Timing:
     put_ms: float = 0.0
     cold_start: bool = False
     init: InitTiming | None = None
+    put_bytes: int = 0
 
     @contextmanager
     def measure(self, phase: Phase) -> Iterator[None]:

@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import Any
 
 from lamella.errors import InputError, RemoteError, StoreError
-from lamella.runtime.payload import AnswerPlace, Event, SliceAnswer, decode_answer, decode_error, encode_event
+from lamella.runtime.failures import failure
+from lamella.runtime.payload import AnswerPlace, Event, SliceAnswer, decode_answer, encode_event
 from lamella.runtime.references import ReferencedTensors
 from lamella.runtime.retrying import Retries, with_retries
 from lamella.runtime.timing import Timing
@@ -178,7 +179,7 @@ class Request:
 
         answered, attempts = with_retries(attempt, self._setting.retries, self._stop)
         if answered.error_type is not None:
-            raise _failure(step, answered, attempts)
+            raise failure(step.slice, step.function, answered, attempts)
         found = _read(step, answered.payload)
         self._values.add(found.tensors, found.references)
         self._timeline.append(_run_of(step, answered, found.timing, sent_at, self._elapsed_ms(), attempts))
@@ -246,28 +247,6 @@ def _read(step: Step, payload: bytes) -> SliceAnswer:
             function=step.function,
         )
     return found
-
-
-def _failure(step: Step, answered: Answered, attempts: int) -> RemoteError | InputError:
-    kind, (message, hint) = answered.error_type or "Error", decode_error(answered.error_message or "")
-    where = f"slice {step.slice} (`{step.function}`)"
-    if kind == "InputError":
-        return InputError(f"{where}: {message}", hint=hint)
-    tries = f" after {attempts} attempts" if attempts > 1 else ""
-    said = f"{kind}: {message}" if message else kind
-    return RemoteError(
-        f"{where} failed{tries}: {said}", hint=hint or _way_out(kind), slice=step.slice, function=step.function
-    )
-
-
-def _way_out(kind: str) -> str:
-    if "TooManyRequests" in kind:
-        return "send fewer requests at a time, or allow the functions more concurrency"
-    if "Timeout" in kind or "timed out" in kind.lower():
-        return "give the functions more memory, which brings more processor time, or a longer timeout"
-    if "OutOfMemory" in kind or "ExitError" in kind:
-        return "if its log says that it ran out of memory, give it more or cut the model into more slices"
-    return "see the function's log: `lamella logs NAME`"
 
 
 def _run_of(step: Step, answered: Answered, timing: Timing, begin_ms: float, end_ms: float, attempts: int) -> SliceRun:

@@ -7,22 +7,26 @@ import numpy as np
 import pytest
 
 from lamella.errors import InputError, LamellaError
+from lamella.runtime.frames import Payload, encode_frame
 from lamella.runtime.payload import (
     PING,
     AnswerPlace,
+    Chain,
     Event,
-    Payload,
+    Part,
     Reference,
     answer_document,
     decode_answer,
     decode_error,
     decode_event,
+    decode_output,
     encode_answer,
     encode_error,
     encode_event,
-    encode_frame,
+    encode_parts,
     encode_pong,
     is_ping,
+    timing_document,
 )
 from lamella.runtime.timing import InitTiming, Timing
 
@@ -95,7 +99,7 @@ def test_tensors_are_views_of_one_decoded_frame() -> None:
         (b'{"request_id":7}', "expected text, found int"),
         (b'{"request_id":"r","frame":[]}', "`frame` is no text"),
         (b'{"request_id":"r","frame":"A"}', "`frame` is no base64"),
-        ('{"request_id":"r","frame":"\u00e9"}'.encode(), "`frame` is no base64"),
+        ('{"request_id":"r","frame":"\u00e9"}'.encode(), "cannot hold its header"),
         (b'{"request_id":"r","frame":"AA=="}', "cannot hold its header"),
         (b'{"request_id":"r","references":{}}', "expected a list, found dict"),
         (b'{"request_id":"r","references":[{}]}', "it has no 'name'"),
@@ -146,3 +150,67 @@ def test_an_event_that_is_no_object_is_refused_also_when_somebody_else_parsed_it
     assert not is_ping(event)
     with pytest.raises(InputError, match="no JSON object"):
         decode_event(event)  # type: ignore[arg-type]
+
+
+PARTS = (
+    Part(encode_frame({"x": TENSORS["größe"]}, kind="inputs"), {}, (REFERENCE,)),
+    Part(encode_frame({"h": TENSORS["n"], "unused": TENSORS["t"]}, kind="outputs"), {}),
+)
+PARTED = Event("id-1", {}, (), EVENT.answer, PARTS, Chain({"0": ("h",), "1": ("y",)}, {"0": {"infer_ms": 1}}))
+
+
+@pytest.mark.parametrize("form", [name for name in FORMS if name != "frame escaped"])
+def test_parts_come_back_and_only_what_is_wanted_is_taken(form: str) -> None:
+    found = decode_event(FORMS[form](encode_event(PARTED)))
+    assert [sorted(part.tensors) for part in found.parts] == [["x"], ["h", "unused"]]
+    assert found.chain == PARTED.chain
+    for names, tensors, references in (({"h", "big"}, ["h"], ["big"]), ({"x"}, ["x"], []), (set(), [], [])):
+        taken = found.taking(names)
+        assert sorted(taken.tensors) == tensors
+        assert [reference.name for reference in taken.references] == references
+        assert (taken.parts, taken.answer) == ((), EVENT.answer)
+    np.testing.assert_array_equal(found.taking({"x"}).tensors["x"], TENSORS["größe"])
+
+
+def test_parts_are_passed_on_as_they_came() -> None:
+    once = encode_event(PARTED)
+    assert encode_event(decode_event(once)) == once
+    assert encode_event(decode_event(json.loads(once))) == once
+
+
+def test_an_event_without_parts_keeps_what_nobody_takes() -> None:
+    assert EVENT.taking(()) is EVENT
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b'{"request_id":"r","parts":[{"frame":"AA=="}]}', "cannot hold its header"),
+        (b'{"request_id":"r","parts":{}}', "expected a list, found dict"),
+        (b'{"request_id":"r","parts":[{"frame":"","references":[{}]}]}', "it has no 'name'"),
+        (b'{"request_id":"r","chain":{}}', "it has no 'later'"),
+        (b'{"request_id":"r","frame":"#0"}', "`frame` is no base64"),
+        (b'{"request_id":"r","fr\\u0061me":"#7","parts":[{"frame":""}]}', "`frame` is no base64"),
+    ],
+)
+def test_what_is_no_event_of_a_workflow_is_refused(payload: bytes, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        decode_event(payload)
+    assert reason in caught.value.message
+
+
+def test_the_output_of_a_workflow_and_a_slice_s_own_answer_are_read_alike() -> None:
+    frame = encode_frame({"y": TENSORS["n"]}, kind="outputs")
+    whole = encode_parts([(frame, [REFERENCE])], {"request_id": "r", "timings": {"3": timing_document(TIMING)}})
+    for name in FORMS.keys() - {"frame escaped"}:
+        found = decode_output(FORMS[name](whole))
+        assert (found.parts[0].references, found.timings) == ((REFERENCE,), {3: TIMING})
+        np.testing.assert_array_equal(found.parts[0].tensors["y"], 7)
+    alone = decode_output(encode_answer(frame, [REFERENCE], TIMING))
+    assert (list(alone.parts[0].tensors), alone.timings) == (["y"], {0: TIMING})
+
+
+@pytest.mark.parametrize("payload", [b"{}", b"[]", b'{"parts":3}', b'{"parts":[],"timings":{"x":{}}}'])
+def test_what_is_no_output_is_refused(payload: bytes) -> None:
+    with pytest.raises(InputError):
+        decode_output(payload)

@@ -7,12 +7,9 @@ from concurrent.futures import Future
 from typing import Any
 
 from lamella.errors import UsageError
+from lamella.runtime.answered import PASSING_ERRORS, THROTTLED
 from lamella.targets.local.platform import LocalPlatform
 from lamella.workflow.invoking import Answered
-
-THROTTLED = 429
-_PASSING_ERRORS = {"Runtime.ExitError", "Runtime.OutOfMemory", "Sandbox.Timedout", "Sandbox.Failure"}
-"""The instance was killed or its time was up: another one may do better."""
 
 _CLOSED = "ServiceException"
 """AWS's name for the service's own failure."""
@@ -40,7 +37,7 @@ class LocalInvoker:
             payload=found.payload,
             error_type=found.error_type,
             error_message=found.error_message,
-            retriable=found.status == THROTTLED or found.status >= 500 or found.error_type in _PASSING_ERRORS,
+            retriable=found.status == THROTTLED or found.status >= 500 or found.error_type in PASSING_ERRORS,
             throttled=found.status == THROTTLED,
             cold_start=report is not None and report.cold_start,
             init_ms=None if report is None else report.init_ms,
