@@ -109,6 +109,24 @@ def test_an_endpoint_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: 
         assert caught.value.hint
 
 
+def test_memory_that_nobody_chose_has_a_floor_and_what_was_chosen_has_none(
+    lamella_endpoint: Callable[..., lamella.Endpoint], tmp_path: Path
+) -> None:
+    model = models.mlp(tmp_path / "mlp.onnx")
+    planned = lamella.plan(model, platform="aws-lambda", objective="memory")
+    small_mb = planned.slices[0].memory_mb
+    assert small_mb < 512
+    for source, options, memory_mb in [
+        (model, {}, 512),
+        (lamella.plan(model, slices=1), {}, 512),
+        (planned, {}, small_mb),
+        (lamella.slice(planned, tmp_path / "slices"), {}, small_mb),
+        (model, {"memory_mb": 256}, 256),
+    ]:
+        endpoint = lamella_endpoint(source, **options)
+        assert {function.memory_mb for function in endpoint.functions} == {memory_mb}
+
+
 def test_an_endpoint_may_hold_several_models(lamella_endpoint: Callable[..., lamella.Endpoint], tmp_path: Path) -> None:
     sliced = lamella.slice(models.mlp(tmp_path / "mlp.onnx"), tmp_path / "mlp.slices", slices=2)
     lookup = models.lookup(tmp_path / "lookup.onnx")
@@ -408,7 +426,7 @@ def test_several_models_are_one_deployment(cli: CommandLine, tmp_path: Path) -> 
             np.testing.assert_allclose(saved[name], array, rtol=1e-5, atol=1e-6)
     for arguments, error in [
         (["deploy", "mlp.onnx", "lookup.onnx"], "2 models need a name"),
-        (["deploy", "mlp.onnx", "Words=lookup.onnx", "--name", "app"], "`Words` is no model"),
+        (["deploy", "mlp.onnx", "Words=lookup.onnx", "--name", "app"], "`Words` is no name for a model"),
         (["deploy", "mlp.onnx", "mlp.onnx", "--name", "app"], "both be the model `mlp`"),
         (["infer", "app", "--random"], "name one of them: `app.mlp`, `app.words`"),
         (["infer", "app.ner", "--random"], "`app@dev` has no model `ner`"),
@@ -434,6 +452,11 @@ def test_logs_and_status_tell_models_apart(cli: CommandLine, tmp_path: Path) -> 
     shown = cli("status", "app").stdout
     assert "/v2/models/app.mlp/infer" in shown
     assert "/v2/models/app.words/infer" in shown
+    rows = [line.split() for line in cli("status").stdout.splitlines()[1:]]
+    assert [(row[0], row[2], row[3]) for row in rows] == [
+        ("app.mlp@dev", "mlp.onnx", "2"),
+        ("app.words@dev", "lookup.onnx", "2"),
+    ]
 
 
 def test_the_front_door_knows_every_model(cli: CommandLine, tmp_path: Path) -> None:

@@ -288,6 +288,46 @@ def test_keeping_warm_is_a_trigger(home: Home, sliced: Path) -> None:
     assert home.triggers.of("model") == []
 
 
+def deploy_two(home: Home, sliced: Path) -> None:
+    both = {"first": sliced, "second": sliced}
+    home.target.apply(Wanted("app", "dev", both, load_platform("aws-lambda"), memory_mb=1769))
+
+
+def test_one_model_may_feed_another_of_the_same_deployment(home: Home, sliced: Path, tmp_path: Path) -> None:
+    source, output = folders(tmp_path)
+    deploy_two(home, sliced)
+    with pytest.raises(UsageError, match="`app@dev` holds 2 models"):
+        home.triggers.add(Trigger("app", str(source), str(output)))
+    with pytest.raises(NotDeployedError, match="no model `third`"):
+        home.triggers.add(Trigger("app.third", str(source), str(output)))
+    then = f"deployment://app.second?output={output.as_uri()}"
+    home.triggers.add(Trigger("app.first", str(source), then, "tensors", poll_s=POLL_S))
+    put(source, "a.npy")
+    eventually((output / "a.npy.npz").is_file)
+    with np.load(output / "a.npy.npz") as found:
+        np.testing.assert_allclose(found["y"], expected(sliced, expected(sliced, X)), rtol=1e-5, atol=1e-6)
+    home.close()
+    home.open()
+    assert home.triggers.start() == {}
+    assert [one["deployment"] for one in home.triggers.of("app")] == ["app.first@dev"]
+    assert home.triggers.of("app.second") == []
+
+
+def test_one_model_of_several_is_kept_warm_whatever_is_asked_of_others(home: Home, sliced: Path) -> None:
+    deploy_two(home, sliced)
+    home.triggers.add(Warming("app.first", 1.0))
+    with pytest.raises(UsageError, match="kept warm already"):
+        home.triggers.add(Warming("app.first@dev", 2.0))
+
+    def pings() -> int:
+        home.triggers.used("app.second")  # again and again, which would make pings of its own wait
+        return int(home.triggers.of("app.first")[0]["pings"])
+
+    eventually(lambda: pings() >= 6)
+    reports = [line.function for line in home.target.logs("app") if line.text.startswith("REPORT")]
+    assert set(reports) == {"app-dev-first-slice-0", "app-dev-first-slice-1"}
+
+
 @pytest.fixture(params=["moto", "ceph"])
 def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """URI of a bucket on a server of its own."""

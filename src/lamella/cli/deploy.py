@@ -24,8 +24,8 @@ def deploy(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="[NAME=]SLICES|PLAN.json|MODEL...",
-            help="A slices directory, or what to slice first; several become models of one deployment, `NAME.MODEL`.",
+            metavar="[NAME=]SLICES|PLAN.json|MODEL",
+            help="A slices directory, or what to slice first; several become the models of one deployment.",
         ),
     ],
     *,

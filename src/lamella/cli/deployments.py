@@ -64,7 +64,7 @@ def _checked(found: Address) -> Address:
     check_name(found.name, "name")
     check_name(found.stage, "stage")
     if found.model is not None:
-        check_name(found.model, "model")
+        check_name(found.model, "name for a model")
     return found
 
 

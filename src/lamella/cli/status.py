@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -51,19 +51,24 @@ def _print_all(deployments: Sequence[Mapping[str, Any]]) -> None:
     if not deployments:
         output.message("nothing is deployed")
         return
-    rows = [
-        (
-            f"{found['name']}@{found['stage']}",
+    rows = [row for found in deployments for row in _rows(found)]
+    output.table(["deployment", "version", "model", "functions", "target", "platform", "url"], rows, right=(1, 3))
+
+
+def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row for each model, by its full name in requests."""
+    urls = {door["model"]: door["url"] for door in found["front_doors"] if door["kind"] == "http"}
+    for model in found["models"]:
+        name = found["name"] if len(urls) == 1 else f"{found['name']}.{model['name']}"
+        yield (
+            f"{name}@{found['stage']}",
             str(found["version"]),
-            ", ".join(model["file"] for model in found["models"]),
-            str(len(found["functions"])),
+            model["file"],
+            str(sum(function["model"] == model["name"] for function in found["functions"])),
             found["target"],
             found["platform"],
-            "\n".join(door["url"] for door in found["front_doors"] if door["kind"] == "http"),
+            urls[model["name"]],
         )
-        for found in deployments
-    ]
-    output.table(["deployment", "version", "model", "functions", "target", "platform", "url"], rows, right=(1, 3))
 
 
 def _print_one(found: Mapping[str, Any]) -> None:

@@ -95,7 +95,7 @@ def wanted_of(content: Mapping[str, Any]) -> Wanted:
     return Wanted(
         name=check_name(str(content["name"]), "name"),
         stage=check_name(str(content["stage"]), "stage"),
-        models={check_name(str(name), "model"): Path(str(path)) for name, path in content["models"].items()},
+        models={check_name(str(name), "name for a model"): Path(str(path)) for name, path in content["models"].items()},
         platform=load_platform(platform),
         platform_source=platform,
         memory_mb=content["memory_mb"],

@@ -53,7 +53,7 @@ def models_of(
         directory = sliced(source, folder)
         return {name_of(directory): directory}
     for name in source:
-        check_name(name, "model")
+        check_name(name, "name for a model")
     return {name: sliced(one, folder / name) for name, one in source.items()}
 
 
@@ -183,4 +183,4 @@ def named_source(argument: str) -> tuple[str | None, Path]:
     name, mark, path = argument.partition("=")
     if not mark or Path(argument).exists():
         return None, Path(argument)
-    return check_name(name, "model"), Path(path)
+    return check_name(name, "name for a model"), Path(path)

@@ -99,7 +99,7 @@ def test_models_are_called_by_their_files_or_as_is_said(tmp_path: Path, monkeypa
     with pytest.raises(UsageError, match="both be the model `ner`") as caught:
         named_sources(["x/ner.onnx", "y/ner.onnx"])
     assert "NAME=y/ner.onnx" in (caught.value.hint or "")
-    with pytest.raises(UsageError, match="`No` is no model"):
+    with pytest.raises(UsageError, match="`No` is no name for a model"):
         named_source("No=x.onnx")
 
 

@@ -56,7 +56,7 @@ def _deployment(uri: str, form: Form, find: Find) -> Sink:
     check_name(address.name, "name")
     check_name(address.stage, "stage")
     if address.model is not None:
-        check_name(address.model, "model")
+        check_name(address.model, "name for a model")
     if not then:
         raise UsageError(
             f"`{uri}` does not say where the results of `{key}` go", hint=f"give `{uri}{THEN}URI`, the last thing in it"
