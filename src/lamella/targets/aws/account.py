@@ -6,23 +6,25 @@ Credentials and region come from where boto3 looks for them: the environment, it
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from lamella.errors import LamellaError, MissingDependencyError, RemoteError, UsageError
-from lamella.targets.aws.refusals import explained
+from lamella.errors import MissingDependencyError, UsageError
+from lamella.targets.aws.refusals import AwsRefusedError, explained
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
+    from botocore.credentials import ReadOnlyCredentials
+
+    from lamella.stores.base import Store
 
 ATTEMPTS = 8
 """Of each call that AWS throttles or fails to answer; boto3 waits longer and longer in between."""
 
 _CONNECT_S, _READ_S = 10.0, 910.0  # a function may take 900 s
+_IMAGES_AT_ONCE = 100  # deleted by one call: ECR's limit
 _Json = dict[str, Any]
-_Result = TypeVar("_Result")
 
 
 class Account:
@@ -72,7 +74,7 @@ class Account:
         """The server that stands for AWS, where it is another."""
         return self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
 
-    def credentials(self) -> Credentials:
+    def credentials(self) -> ReadOnlyCredentials:
         """The keys that are valid now.
 
         Raises:
@@ -103,8 +105,6 @@ class Account:
 
     def try_call(self, service: str, operation: str, *codes: str, **parameters: object) -> _Json | None:
         """The same; None where AWS answers with one of these error codes."""
-        from lamella.targets.aws.refusals import AwsRefusedError
-
         try:
             return self.call(service, operation, **parameters)
         except AwsRefusedError as error:
@@ -130,6 +130,23 @@ class Account:
         """
         with explained(f"s3://{bucket}/{key}"):
             self._client("s3").upload_file(path, bucket, key)
+
+    def store(self, uri: str) -> Store:
+        """The bucket behind an `s3://` URI, opened with these credentials."""
+        from lamella.stores.bucket import read_bucket
+        from lamella.stores.s3 import S3Store
+
+        return S3Store(read_bucket(uri), session=self._session)
+
+    def empty_repository(self, name: str) -> None:
+        """Delete every image in a repository; nothing happens where there is none."""
+        missing = "RepositoryNotFoundException"
+        if self.try_call("ecr", "describe_repositories", missing, repositoryNames=[name]) is None:
+            return
+        images = list(self.pages("ecr", "list_images", "imageIds", repositoryName=name))
+        for start in range(0, len(images), _IMAGES_AT_ONCE):
+            part = images[start : start + _IMAGES_AT_ONCE]
+            self.call("ecr", "batch_delete_image", repositoryName=name, imageIds=part)
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients while it runs
         from botocore.config import Config

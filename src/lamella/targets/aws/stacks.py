@@ -64,6 +64,10 @@ class Stacks:
             return None
         return {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", ())}
 
+    def exists(self, name: str) -> bool:
+        """Whether there is a stack of this name, in any state."""
+        return self._find(name) is not None
+
     def named(self, tags: Mapping[str, str | None]) -> Iterator[tuple[str, dict[str, str]]]:
         """Name and tags of the stacks that have these tags, with any value where None is given."""
         for found in self._account.pages("cloudformation", "describe_stacks", "Stacks"):

@@ -1,0 +1,427 @@
+"""Deployments on AWS: each a CloudFormation stack, whose bucket holds all that is known of it."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError, RemoteError, UsageError
+from lamella.packaging.zip import write_zip
+from lamella.stores.bucket import split_object
+from lamella.targets.aws.account import Account
+from lamella.targets.aws.asking import Asking
+from lamella.targets.aws.bucket import DeploymentBucket
+from lamella.targets.aws.checks import check_release
+from lamella.targets.aws.following import LogFollower
+from lamella.targets.aws.leftovers import leftovers, log_groups
+from lamella.targets.aws.naming import Names
+from lamella.targets.aws.preflight import check_quotas
+from lamella.targets.aws.record import KEY, Record, read_record, written
+from lamella.targets.aws.release import Function, Model, Release, ZipCode
+from lamella.targets.aws.settings import Settings
+from lamella.targets.aws.stacks import Progress, Stacks
+from lamella.targets.aws.template import foundation, published, template
+from lamella.targets.aws.template import written as text_of
+from lamella.targets.base import (
+    DEFAULT_STAGE,
+    VERSIONS_KEPT,
+    Change,
+    DeployedFunction,
+    Deployment,
+    LogLine,
+    NotDeployedError,
+    Version,
+    Wanted,
+    key_of,
+)
+from lamella.targets.building import BuiltModel, build_models, functions_of
+from lamella.targets.changes import changes
+from lamella.workflow.request import Answer
+
+if TYPE_CHECKING:
+    from lamella.packaging.package import Package
+
+PLATFORM = "aws-lambda"
+_TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
+_TEMPLATE = "lamella/template.json"
+
+
+class AwsTarget:
+    """The target `aws`. Thread-safe; that a deployment changes once at a time is CloudFormation's business.
+
+    Args:
+        settings: How what is deployed is set up; for all other verbs, region and profile are enough.
+        account: By default that of the user's credentials.
+        told: Called with each thing that happens while a stack changes.
+        poll_s: How often AWS is asked while something changes.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        account: Account | None = None,
+        told: Callable[[Progress], None] | None = None,
+        poll_s: float = 2.0,
+    ) -> None:
+        settings.check()
+        self._settings, self._poll_s = settings, poll_s
+        self._account = account or Account(settings.region, profile=settings.profile)
+        self._stacks = Stacks(self._account, told=told, poll_s=poll_s)
+
+    def diff(self, wanted: Wanted) -> list[Change]:
+        """What `apply` would change. Builds the packages, and changes nothing else."""
+        found = self._read(self._names(wanted.name, wanted.stage))
+        if wanted.delivery == "object-store" and found is None:
+            wanted = replace(wanted, delivery="package")  # there is no bucket yet that weights could go to
+        store = "" if found is None else found.deployment.store
+        return changes(None if found is None else found.deployment, functions_of(wanted, self._build(wanted, store)))
+
+    def apply(self, wanted: Wanted) -> Deployment:
+        """Deploy a new version of all functions, and let it answer as soon as all of them are there.
+
+        What cannot be made leaves nothing behind, and what cannot be changed is as it was before. A run that was
+        interrupted is gone on with by the next one.
+
+        Raises:
+            UsageError: What is wanted contradicts itself.
+            PlanError: The platform, or the account's quotas, do not allow what is wanted.
+            RemoteError: AWS refuses.
+            LamellaError: The slices cannot be packaged.
+        """
+        names, settings = self._names(wanted.name, wanted.stage), self._settings_of(wanted)
+        outputs = self._stacks.outputs(names.stack)
+        found = None if outputs is None else self._record(names, outputs)
+        try:
+            return self._apply(wanted, names, settings, outputs, found)
+        except Exception:
+            if found is None:
+                self._remove(names)
+            raise
+
+    def _apply(
+        self,
+        wanted: Wanted,
+        names: Names,
+        settings: Settings,
+        outputs: Mapping[str, str] | None,
+        found: Record | None,
+    ) -> Deployment:
+        tags = names.tags(dict(settings.tags))
+        if outputs is None:
+            outputs = self._stacks.apply(names.stack, text_of(foundation(names, settings)), tags=tags)
+        bucket = DeploymentBucket(self._account, outputs["Bucket"])
+        built = self._build(wanted, bucket.uri)
+        number = 1 if found is None else max(found.functions) + 1
+        release = published(names, settings, self._release(names, number, wanted, built, bucket))
+        check_release(settings, release)
+        check_quotas(self._account, settings, release, reserved=_reserved(found))
+        version = self._version(wanted, number, built, bucket)
+        record = _with(found, wanted, settings, version, release)
+        bucket.write(KEY, written(record.at(number if found is None else found.deployment.live)))
+        self._update(names, record, bucket, tags)
+        return self._finished(names, record, bucket)
+
+    def _update(self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]) -> None:
+        live = record.deployment.live
+        text = text_of(template(names, record.settings, record.releases, live=live))
+        self._stacks.apply(
+            names.stack, text, tags=tags, place=lambda long: bucket.write(_TEMPLATE, long.encode())
+        )
+
+    def _finished(self, names: Names, record: Record, bucket: DeploymentBucket) -> Deployment:
+        """Keep what is deployed now, with the numbers that AWS gave to versions."""
+        numbers = {logical: arn.rpartition(":")[2] for logical, arn in self._versions(names).items()}
+        record = _numbered(record, numbers)
+        bucket.write(KEY, written(record))
+        needed = {f.code.key for entries in record.functions.values() for f in entries if isinstance(f.code, ZipCode)}
+        bucket.remove([key for key in bucket.keys("packages/") if key not in needed])
+        return record.deployment
+
+    def infer(
+        self,
+        name: str,
+        inputs: Mapping[str, object],
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        version: int | None = None,
+        slice: int | None = None,
+        request_id: str | None = None,
+    ) -> Answer:
+        """Send one request to a model of the live version or another, to all slices or to one of them alone.
+
+        The live version is asked through its workflow. Another version, or one slice, is asked function by function
+        from here.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not in this version, or not this model.
+            UsageError: It has no such slice, or several models, and none is named.
+            InputError: An input is missing, unknown, or of another datatype or shape.
+            RemoteError: A slice failed for good.
+        """
+        names = self._names(name, stage)
+        record, outputs = self._found(names)
+        asked = record if version is None else record.at(version)
+        deployed = asked.deployment.model(model)
+        asking = Asking(self._account, self._account.store(asked.deployment.store), outputs)
+        if slice is None and asked.deployment.live == record.deployment.live:
+            return asking.workflow(deployed, inputs)
+        with asking.chain(deployed, self._arns(names, asked)) as chain:
+            if slice is None:
+                return chain.infer(inputs, request_id=request_id)
+            return chain.infer_slice(slice, inputs, request_id=request_id)
+
+    def status(self) -> Sequence[Deployment]:
+        """Everything that is deployed in this account and region, by name and stage."""
+        found = []
+        for _, tags in self._stacks.named({_TAG: None, _STAGE_TAG: None}):
+            record = self._read(self._names(tags[_TAG], tags[_STAGE_TAG]))
+            if record is not None:
+                found.append(record.deployment)
+        return sorted(found, key=lambda deployment: deployment.key)
+
+    def find(self, name: str, *, stage: str = DEFAULT_STAGE) -> Deployment:
+        """What is deployed under a name.
+
+        Raises:
+            NotDeployedError: Nothing is.
+        """
+        return self._found(self._names(name, stage))[0].deployment
+
+    def outputs(self, name: str, *, stage: str = DEFAULT_STAGE) -> Mapping[str, str]:
+        """What a deployment's stack says: its doors, its bucket, its workflows.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name.
+        """
+        return self._found(self._names(name, stage))[1]
+
+    def logs(
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[LogLine]:
+        """What the functions of all models, or of one, have logged; with `follow`, what comes as well, without end."""
+        record, _ = self._found(self._names(name, stage))
+        if model is not None or slice is not None:
+            model = record.deployment.model(model).name
+        functions = [
+            function
+            for function in record.release.functions
+            if model in (None, function.model) and slice in (None, function.slice)
+        ]
+        if not functions:
+            known = ", ".join(str(function.slice) for function in record.release.functions if not function.is_door)
+            raise UsageError(f"there is no slice {slice}", hint=f"the slices are {known}")
+        return LogFollower(self._account, functions).lines(follow=follow, poll_s=self._poll_s)
+
+    def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
+        """Let the version before the live one, or a given one that is kept, answer; all slices change together.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not in the version `to`.
+            UsageError: There is no earlier version.
+            RemoteError: AWS refuses; then nothing has changed.
+        """
+        names = self._names(name, stage)
+        record, outputs = self._found(names)
+        found = record.deployment
+        if to is None:
+            earlier = [version.number for version in found.versions if version.number < found.live]
+            if not earlier:
+                raise UsageError(
+                    f"`{found.key}` has no version before {found.live}", hint=f"the last {VERSIONS_KEPT} are kept"
+                )
+            to = earlier[-1]
+        record, bucket = record.at(to), DeploymentBucket(self._account, outputs["Bucket"])
+        self._update(names, record, bucket, names.tags(dict(record.settings.tags)))
+        return self._finished(names, record, bucket)
+
+    def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:
+        """End it, and leave nothing behind: AWS is asked whether there is anything.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name.
+            RemoteError: Something cannot be deleted; the text names it.
+        """
+        names = self._names(name, stage)
+        if not self._stacks.exists(names.stack):
+            raise self._nothing(names)
+        self._remove(names)
+        left = leftovers(self._account, names)
+        if left:
+            raise RemoteError(
+                f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
+            )
+
+    def _remove(self, names: Names) -> None:
+        DeploymentBucket(self._account, str(names.bucket)).empty()
+        self._account.empty_repository(names.repository)
+        self._stacks.delete(names.stack)
+        for group in log_groups(self._account, names):  # what a function wrote while it was being deleted
+            self._account.try_call("logs", "delete_log_group", "ResourceNotFoundException", logGroupName=group)
+
+    def _names(self, name: str, stage: str) -> Names:
+        return Names(name, stage, self._account.region, self._account.number)
+
+    def _settings_of(self, wanted: Wanted) -> Settings:
+        settings = replace(self._settings, delivery=wanted.delivery, temporary_mb=wanted.temporary_mb)
+        settings.check()
+        return settings
+
+    def _found(self, names: Names) -> tuple[Record, dict[str, str]]:
+        outputs = self._stacks.outputs(names.stack)
+        record = None if outputs is None else self._record(names, outputs)
+        if record is None or outputs is None:
+            raise self._nothing(names)
+        return record, outputs
+
+    def _read(self, names: Names) -> Record | None:
+        outputs = self._stacks.outputs(names.stack)
+        return None if outputs is None else self._record(names, outputs)
+
+    def _record(self, names: Names, outputs: Mapping[str, str]) -> Record | None:
+        """What is deployed: the stack itself says which version is live; None where it was never finished."""
+        if "Release" not in outputs:
+            return None
+        bucket = DeploymentBucket(self._account, outputs["Bucket"])
+        text = bucket.read(KEY)
+        if text is None:
+            raise LamellaError(
+                f"the stack `{names.stack}` has lost its record `s3://{bucket.name}/{KEY}`", hint="delete it"
+            )
+        return _known(read_record(text, f"s3://{bucket.name}/{KEY}"), int(outputs["Release"]))
+
+    def _nothing(self, names: Names) -> NotDeployedError:
+        where = f"in `{names.region}` of account {names.account}"
+        return NotDeployedError(
+            f"nothing is deployed as `{key_of(names.name, names.stage)}` {where}",
+            hint="`lamella status --target aws` lists what is; see the region, and the credentials",
+        )
+
+    def _build(self, wanted: Wanted, store: str) -> list[BuiltModel]:
+        return build_models(wanted, store=store, architecture=self._settings.architecture, python=self._settings.python)
+
+    def _release(
+        self, names: Names, number: int, wanted: Wanted, built: Sequence[BuiltModel], bucket: DeploymentBucket
+    ) -> Release:
+        deployed = {function.name: function for function in functions_of(wanted, built)}
+        functions = [
+            self._function(names, wanted, deployed[package.function.name], package, bucket)
+            for model in built
+            for package in model.packages
+            if package.function.name in deployed
+        ]
+        models = tuple(Model(model.name, model.deployed().workflow) for model in built)
+        return Release(number, models, tuple(functions))
+
+    def _function(
+        self, names: Names, wanted: Wanted, deployed: DeployedFunction, package: Package, bucket: DeploymentBucket
+    ) -> Function:
+        key = f"packages/{package.sha256}.zip"
+        return Function(
+            name=names.function(deployed.name),
+            model=deployed.model,
+            slice=deployed.slice,
+            code=ZipCode(key),
+            memory_mb=deployed.memory_mb,
+            timeout_s=math.ceil(deployed.timeout_s),
+            temporary_mb=deployed.temporary_mb,
+            package_bytes=self._uploaded(package, key, bucket),
+            weights=tuple(split_object(entry.uri)[1] for entry in package.function.objects),
+            environment=dict(wanted.environment),
+        )
+
+    def _uploaded(self, package: Package, key: str, bucket: DeploymentBucket) -> int:
+        """Bytes of a package's zip file, which is in the bucket then."""
+        size = bucket.size(key)
+        if size is not None:
+            return size
+        with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
+            file = Path(folder) / "package.zip"
+            write_zip(package, file)
+            bucket.upload(file, key)
+            return file.stat().st_size
+
+    def _version(
+        self, wanted: Wanted, number: int, built: Sequence[BuiltModel], bucket: DeploymentBucket
+    ) -> Version:
+        return Version(
+            number=number,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            models=tuple(model.deployed() for model in built),
+            delivery=wanted.delivery,
+            cold=wanted.cold,
+            environment=dict(wanted.environment),
+            mount=None,
+            store=bucket.uri,
+            functions=functions_of(wanted, built),
+        )
+
+    def _arns(self, names: Names, record: Record) -> dict[str, str]:
+        """ARN of the version of each function, by the function's name in the deployment."""
+        known, release = self._versions(names), record.release
+        return {
+            function.name: known[release.function(function.model, function.slice).version_id]
+            for function in record.deployment.version.functions
+        }
+
+    def _versions(self, names: Names) -> dict[str, str]:
+        """ARN of every published version in the stack, by its logical id."""
+        resources = self._account.pages(
+            "cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=names.stack
+        )
+        return {
+            str(entry["LogicalResourceId"]): str(entry["PhysicalResourceId"])
+            for entry in resources
+            if entry["ResourceType"] == "AWS::Lambda::Version"
+        }
+
+
+def _with(found: Record | None, wanted: Wanted, settings: Settings, version: Version, release: Release) -> Record:
+    """A record with a new version, and as many of the earlier ones as are kept."""
+    kept = () if found is None else found.deployment.versions[1 - VERSIONS_KEPT :]
+    if found is not None and found.deployment.live not in {each.number for each in kept}:
+        kept = (found.deployment.version, *kept[1:])  # it answers until the new one does
+    functions = {} if found is None else {each.number: found.functions[each.number] for each in kept}
+    deployment = Deployment(
+        wanted.name, wanted.stage, "aws", wanted.platform_source or PLATFORM, (*kept, version), version.number
+    )
+    return Record(deployment, settings, {**functions, version.number: release.functions})
+
+
+def _known(record: Record, live: int) -> Record:
+    """What the stack holds: not a version that a run did not come to deploy."""
+    versions = tuple(each for each in record.deployment.versions if each.number <= live or each.functions[0].version)
+    functions = {each.number: record.functions[each.number] for each in versions}
+    return Record(replace(record.deployment, versions=versions, live=live), record.settings, functions)
+
+
+def _numbered(record: Record, numbers: Mapping[str, str]) -> Record:
+    """The same with AWS's own numbers of the functions' versions."""
+
+    def numbered(version: Version) -> Version:
+        release = next(each for each in record.releases if each.number == version.number)
+        functions = tuple(
+            replace(each, version=numbers.get(release.function(each.model, each.slice).version_id, each.version))
+            for each in version.functions
+        )
+        return replace(version, functions=functions)
+
+    versions = tuple(map(numbered, record.deployment.versions))
+    return replace(record, deployment=replace(record.deployment, versions=versions))
+
+
+def _reserved(found: Record | None) -> int:
+    """The concurrency that a deployment has reserved already."""
+    return 0 if found is None else (found.settings.concurrency or 0) * len(found.release.functions)
