@@ -22,19 +22,24 @@ FUNCTION_SIDE = (
 """Files, and folders with all their sources. Those that speak S3 go only where there is an S3 store."""
 
 _S3 = "s3"
+_ENGINES = "engines/"
 
 INIT = f'"""The function side of Lamella."""\n\n__version__ = "{__version__}"\n'
 """`lamella/__init__.py` in a package: nothing of what the real one offers is there."""
 
 
-def own_files(*, s3: bool = False) -> dict[str, bytes]:
+def own_files(*, s3: bool = False, engine: bool = True) -> dict[str, bytes]:
     """The sources, by their path in a package.
 
     Args:
         s3: Whether the function reads from or writes to an S3 store.
+        engine: Whether it runs a slice.
     """
     root = Path(str(files("lamella")))
-    found = {f"lamella/{path.relative_to(root).as_posix()}": path.read_bytes() for path in _sources(root, s3=s3)}
+    found = {
+        f"lamella/{path.relative_to(root).as_posix()}": path.read_bytes()
+        for path in _sources(root, s3=s3, engine=engine)
+    }
     return {"lamella/__init__.py": INIT.encode(), **found}
 
 
@@ -43,8 +48,8 @@ def own_bytes() -> int:
     return sum(len(data) for data in own_files().values())
 
 
-def _sources(root: Path, *, s3: bool) -> Iterator[Path]:
-    for name in FUNCTION_SIDE:
+def _sources(root: Path, *, s3: bool, engine: bool) -> Iterator[Path]:
+    for name in FUNCTION_SIDE if engine else (name for name in FUNCTION_SIDE if not name.startswith(_ENGINES)):
         path = root / name
         for source in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
             if s3 or not source.name.startswith(_S3):

@@ -12,6 +12,7 @@ from pathlib import Path
 from lamella.packaging.cache import cache_folder, ensure
 from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
+from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, are_intact, digest_of, heaviest, item_of, write_items
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
@@ -24,6 +25,7 @@ from lamella.slicing.verification import check_digests
 from lamella.stores.opening import open_store
 from lamella.tensors import datatype
 from lamella.workflow.manifest import Manifest, read_manifest
+from lamella.workflow.steps import workflow_of
 
 _FIRST_FOREIGN = 16  # from this datatype on, NumPy needs `ml_dtypes`
 
@@ -58,6 +60,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     store: str | None = None,
     mount: str | Path | None = None,
     cache: str | Path | None = None,
+    door: bool = False,
 ) -> list[Package]:
     """Build a package for every slice, or find those again that were built before.
 
@@ -75,6 +78,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         store: URI of the store that the functions use; with `object-store`, weights are put into it once.
         mount: The mounted folder that slices are put into once, for `mount`; functions find it at the same path.
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
+        door: Whether the function of the only slice is the door as well, with `lamella.packaging.door.HANDLER`.
 
     Returns:
         One package a slice, in their order.
@@ -98,6 +102,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         for part in parts:
             check_size(platform, delivery, part, shared)
         functions = [_function(name, part, manifest, delivery) for part in parts]
+        if door:
+            shared = [*shared, models_item({name: workflow_of(manifest, functions)})]
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
         list(pool.map(lambda found: found.bring(), delivered))
         return list(pool.map(partial(_build, root, shared), delivered))

@@ -22,7 +22,12 @@ from lamella.slicing.placement import copy
 
 
 def engine_layer(interpreter: Interpreter, *, cache: Path, extra: Sequence[str] = ()) -> Layer:
-    """The engine, NumPy and `extra` distributions, in the versions that are installed here.
+    """The engine, NumPy and `extra` distributions, in the versions that are installed here; see `libraries_layer`."""
+    return libraries_layer(interpreter, (*DISTRIBUTIONS, *extra), cache=cache)
+
+
+def libraries_layer(interpreter: Interpreter, names: Sequence[str], *, cache: Path) -> Layer:
+    """Distributions in the versions that are installed here.
 
     For this machine's Python they are copied from where they are installed. For others, and where what is installed was
     built for this machine alone, wheels of the same versions are fetched with pip (some 40 MB).
@@ -30,7 +35,6 @@ def engine_layer(interpreter: Interpreter, *, cache: Path, extra: Sequence[str] 
     Raises:
         PackageError: A distribution is not installed, cannot be fetched, or the cache cannot be written.
     """
-    names = (*DISTRIBUTIONS, *extra)
     if interpreter.here or (interpreter.is_running and all(map(is_portable, names))):
         key, write = [installed_key(name) for name in names], _write_installed
     else:
@@ -44,18 +48,19 @@ def engine_layer(interpreter: Interpreter, *, cache: Path, extra: Sequence[str] 
     return ensure_layer(cache, (*_general_key(interpreter), *UNUSED, *SERVICES, *key), fill)
 
 
-def own_layer(interpreter: Interpreter, *, cache: Path, s3: bool = False) -> Layer:
+def own_layer(interpreter: Interpreter, *, cache: Path, s3: bool = False, engine: bool = True) -> Layer:
     """Lamella's own function side.
 
     Args:
         interpreter: The function's Python.
         cache: The cache's root.
         s3: Whether the function reads from or writes to an S3 store.
+        engine: Whether it runs a slice.
 
     Raises:
         PackageError: The cache cannot be written.
     """
-    sources = own_files(s3=s3)
+    sources = own_files(s3=s3, engine=engine)
 
     def fill(folder: Path) -> None:
         for path, data in sources.items():

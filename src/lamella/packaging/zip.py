@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import stat
 from pathlib import Path
+from typing import Protocol
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from lamella.errors import PackageError
 from lamella.packaging.delivery import MODEL_FOLDER
-from lamella.packaging.package import Package
 from lamella.slicing.placement import write_atomically
 from lamella.slicing.verification import sha256_of
 
@@ -19,7 +19,16 @@ _UNIX = 3
 _BLOCK_BYTES = 1 << 20
 
 
-def write_zip(package: Package, path: str | Path) -> str:
+class Packed(Protocol):
+    """A package: of a slice, or of a door."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies unpacked."""
+        ...
+
+
+def write_zip(package: Packed, path: str | Path) -> str:
     """Write a package's files into a zip file, whole or not at all.
 
     Sorted, all with one date and one mode. Files are deflated, but for weights, which hardly get smaller and would take

@@ -21,27 +21,18 @@ def failure(slice: int, function: str, answered: Answered, attempts: int = 1) ->
         attempts: How often it was tried.
     """
     kind, text = answered.error_type or "Error", answered.error_message or ""
-    if kind in ("RemoteError", "InputError") and _WHERE.match(text):  # of a slice that this one has invoked
-        return named_failure(kind, text)
     message, hint = decode_error(text)
+    behind = _WHERE.match(message)
+    if kind == "InputError" and behind:  # of a slice that this one has invoked
+        return InputError(message, hint=hint)
+    if kind == "RemoteError" and behind:
+        return RemoteError(message, hint=hint, slice=int(behind["slice"]), function=behind["function"])
     where = f"slice {slice} (`{function}`)"
     if kind == "InputError":
         return InputError(f"{where}: {message}", hint=hint)
     tries = f" after {attempts} attempts" if attempts > 1 else ""
     said = f"{kind}: {message}" if message else kind
     return RemoteError(f"{where} failed{tries}: {said}", hint=hint or way_out(kind), slice=slice, function=function)
-
-
-def named_failure(kind: str, text: str) -> RemoteError | InputError:
-    """The error behind an `errorType` and `errorMessage` that say which slice failed, if any did."""
-    message, hint = decode_error(text)
-    if kind == "InputError":
-        return InputError(message, hint=hint)
-    found = _WHERE.match(message)
-    if found is None:
-        said = message if kind == "RemoteError" else f"{kind}: {message}" if message else kind
-        return RemoteError(said, hint=hint or way_out(kind))
-    return RemoteError(message, hint=hint, slice=int(found["slice"]), function=found["function"])
 
 
 def way_out(kind: str) -> str:

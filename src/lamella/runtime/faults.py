@@ -10,7 +10,9 @@ def status_of(error: LamellaError) -> int:
     if isinstance(error, MissingDependencyError):
         return 501
     if isinstance(error, RemoteError):
-        return 503 if "TooManyRequests" in error.message else 502
+        if "TooManyRequests" in error.message:
+            return 503
+        return 504 if "Timeout: " in error.message else 502
     return 400 if error.exit_status == 2 else 500
 
 

@@ -11,12 +11,15 @@ from zipfile import ZipFile
 import numpy as np
 
 from lamella.runtime.protocol import json_entry
+from lamella.stores.base import MAX_KEY_BYTES
 from lamella.tensors import Array, Tensors
 
 Form = Literal["json", "text", "tensors"]
 """How outputs are written where they become an object."""
 
 SUFFIXES: Mapping[Form, str] = {"json": ".json", "text": ".txt", "tensors": ".npz"}
+
+_DIGITS = 16
 
 
 def written(outputs: Tensors, form: Form, *, head: Mapping[str, object]) -> bytes:
@@ -33,6 +36,16 @@ def written(outputs: Tensors, form: Form, *, head: Mapping[str, object]) -> byte
     if form == "text":
         return "".join(f"{line}\n" for line in _lines(outputs)).encode()
     return _archive(outputs)
+
+
+def key_with(key: str, suffix: str) -> str:
+    """A key and an ending; where that is too long for a key, a digest stands for what is left out."""
+    if len(key.encode()) + len(suffix) <= MAX_KEY_BYTES:
+        return key + suffix
+    from hashlib import sha256  # which takes 5 ms to import, and is hardly ever needed
+
+    mark = f"~{sha256(key.encode()).hexdigest()[:_DIGITS]}{suffix}"
+    return key.encode()[: MAX_KEY_BYTES - len(mark)].decode("utf-8", "ignore") + mark
 
 
 def json_entries(outputs: Tensors) -> list[dict[str, object]]:

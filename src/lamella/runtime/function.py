@@ -16,6 +16,7 @@ others that the slice file refers to.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
@@ -26,6 +27,7 @@ from lamella.tensors import TensorSpec
 
 FILE_NAME = "function.json"
 SCHEMA = "lamella.function/1"
+TASK_ROOT_VARIABLE = "LAMBDA_TASK_ROOT"
 
 Delivery = Literal["package", "image", "object-store", "mount"]
 """How the model reaches the function: inside the zip, inside an OCI image, fetched at INIT, or mapped from a mount."""
@@ -109,6 +111,14 @@ class FunctionConfig:
         """Write `function.json` into `folder`; the same function always gives the same bytes."""
         text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
+
+
+def package_folder(holding: str = FILE_NAME) -> Path:
+    """The package's root: what the platform says if that holds such a file, or else where `lamella` lies."""
+    given = os.environ.get(TASK_ROOT_VARIABLE)
+    if given and (Path(given) / holding).is_file():
+        return Path(given)
+    return Path(__file__).parents[2]
 
 
 def read_function(folder: Path) -> FunctionConfig:

@@ -10,26 +10,18 @@ from time import perf_counter
 
 _STARTED = perf_counter()
 
-import os  # noqa: E402 - the clock runs while everything else is imported
-from collections.abc import Mapping  # noqa: E402
-from pathlib import Path  # noqa: E402
+from collections.abc import Mapping  # noqa: E402 - the clock runs while everything else is imported
 
-from lamella.runtime.function import FILE_NAME  # noqa: E402
+from lamella.runtime.function import package_folder  # noqa: E402
 from lamella.runtime.slice_function import SliceFunction, explained  # noqa: E402
-
-TASK_ROOT_VARIABLE = "LAMBDA_TASK_ROOT"
-
-
-def package_folder() -> Path:
-    """The package's root: what the platform says, or else where `lamella` lies."""
-    given = os.environ.get(TASK_ROOT_VARIABLE)
-    if given and (Path(given) / FILE_NAME).is_file():
-        return Path(given)
-    return Path(__file__).parents[2]
-
 
 with explained():
     _FUNCTION = SliceFunction(package_folder(), started=_STARTED)
+
+
+def slice_function() -> SliceFunction:
+    """The slice that was loaded, for what else answers in this function."""
+    return _FUNCTION
 
 
 def handle(event: Mapping[str, object], _context: object) -> dict[str, object]:

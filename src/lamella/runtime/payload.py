@@ -255,7 +255,7 @@ def encode_parts(parts: Iterable[tuple[Frame, Sequence[Reference]]], document: M
         parts: Frames in base64, each with the references beside it.
         document: The other members.
     """
-    pieces: list[Frame] = []
+    pieces: list[bytes] = []
     for frame, references in parts:
         entry = {"references": [asdict(reference) for reference in references]}
         pieces.append(joined(frame, entry))

@@ -32,6 +32,7 @@ class InferRequest:
         all_binary: Whether it wants every output as bytes.
         slice: The one slice to run; None: all.
         wants_timeline: Whether it wants to know what each slice did.
+        by_reference: Whether outputs that lie in a store may stay there.
     """
 
     request_id: str | None
@@ -41,6 +42,7 @@ class InferRequest:
     all_binary: bool
     slice: int | None
     wants_timeline: bool
+    by_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         parameters.get("binary_data_output") is True,
         part,
         parameters.get("timeline") is True,
+        parameters.get("references") is True,
     )
 
 

@@ -46,7 +46,7 @@ class ReferencedTensors:
             return {}
         if event.answer is None:
             raise InputError("an event with references names no store", hint="name the store in `answer`")
-        store = self._store(event.answer.store)
+        store = self.store(event.answer.store)
         wanted = [_wanted(reference, store, event.answer.store) for reference in event.references]
         read_objects(wanted)
         tensors = {
@@ -78,12 +78,17 @@ class ReferencedTensors:
         for name, buffer in sorted(buffers.items(), key=lambda item: -len(item[1])):
             if inline_bytes <= place.inline_bytes:
                 break
-            uri = self._store(place.store).put(f"{place.prefix}{positions[name]}", buffer)
+            uri = self.store(place.store).put(f"{place.prefix}{positions[name]}", buffer)
             references.append(_reference(name, outputs.pop(name), buffer, uri))
             inline_bytes -= len(buffer)
         return tuple(references)
 
-    def _store(self, uri: str) -> Store:
+    def store(self, uri: str) -> Store:
+        """A store that may be used.
+
+        Raises:
+            InputError: It is not this function's.
+        """
         if self._only not in (None, uri):
             raise InputError(f"an event names the store `{uri}`, which is not this function's", hint="deploy again")
         if uri not in self._opened:

@@ -95,6 +95,16 @@ class SliceFunction:
                 return self._chain(event, event.chain, frame, references, timing)
             return payloads.encode_answer(frame, references, timing)
 
+    def infer(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        """The outputs of the slice for arrays that were checked.
+
+        Raises:
+            EngineError: The engine failed.
+            UnsupportedModelError: An output is a sequence or map.
+        """
+        found = self._session.infer(feeds)
+        return {spec.name: self._array(spec.name, found[spec.name]) for spec in self.function.outputs}
+
     def close(self) -> None:
         """Release the slice."""
         self._session.close()
@@ -109,8 +119,7 @@ class SliceFunction:
         with timing.measure("decode_ms"):
             feeds = check_feeds({**event.tensors, **fetched}, self.function.inputs, self.function.optional_inputs)
         with timing.measure("infer_ms"):
-            found = self._session.infer(feeds)
-            outputs = {spec.name: self._array(spec.name, found[spec.name]) for spec in self.function.outputs}
+            outputs = self.infer(feeds)
         with timing.measure("put_ms"):
             references = self._references.put(outputs, event.answer)
             timing.put_bytes = sum(reference.size for reference in references)

@@ -71,10 +71,20 @@ def split_object(uri: str) -> tuple[str, str]:
     Raises:
         StoreError: It names the bucket only.
     """
+    bucket, key = read_object(uri)
+    return bucket.uri(), key
+
+
+def read_object(uri: str) -> tuple[Bucket, str]:
+    """The bucket, and key in it, of an object.
+
+    Raises:
+        StoreError: It names the bucket only.
+    """
     found = _read(uri)
     if not found.prefix:
         raise StoreError(f"`{found.uri()}` names no object", hint="give the URI that writing it returned")
-    return replace(found, prefix="").uri(), found.prefix
+    return replace(found, prefix=""), found.prefix
 
 
 def key_in_bucket(store_uri: str, uri: str) -> str | None:

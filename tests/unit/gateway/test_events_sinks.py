@@ -16,10 +16,9 @@ from tests.receiver import Receiver
 from lamella.errors import InputError, LamellaError, RemoteError, UsageError
 from lamella.gateway.events.deployed import Deployed
 from lamella.gateway.events.sinks.base import FinalError, Result, Sink
-from lamella.gateway.events.sinks.objects import key_with
 from lamella.gateway.events.sinks.opening import open_sink
 from lamella.gateway.events.sinks.webhook import WebhookSink
-from lamella.gateway.events.trigger import Form
+from lamella.runtime.forms import Form, key_with
 from lamella.stores.base import MAX_KEY_BYTES
 from lamella.stores.opening import open_store
 from lamella.targets.base import NotDeployedError

@@ -6,8 +6,8 @@ import json
 from datetime import UTC, datetime
 
 from lamella.errors import LamellaError, StoreError
-from lamella.gateway.events.sinks.objects import key_with
 from lamella.gateway.events.trigger import Trigger
+from lamella.runtime.forms import key_with
 from lamella.runtime.inputs import MOST_BYTES
 from lamella.stores.base import Entry, Store
 

@@ -10,7 +10,8 @@ from lamella.gateway.events.sinks.objects import ObjectSink
 from lamella.gateway.events.sinks.sqlite import SCHEME as SQLITE_SCHEME
 from lamella.gateway.events.sinks.sqlite import open_sqlite
 from lamella.gateway.events.sinks.webhook import WebhookSink
-from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN, Form
+from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN
+from lamella.runtime.forms import Form
 from lamella.stores.opening import open_store
 from lamella.targets.addresses import read_address
 from lamella.targets.state import check_name

@@ -1,0 +1,46 @@
+"""URLs with which whoever has them may read or write one object of a bucket for a while."""
+
+from __future__ import annotations
+
+import os
+from time import time
+from urllib.parse import quote
+
+from lamella.stores.bucket import read_object
+from lamella.stores.credentials import FunctionCredentials
+from lamella.stores.sigv4 import presigned_url
+
+_credentials = FunctionCredentials()
+
+
+def presigned(method: str, uri: str, *, expires_s: int) -> str | None:
+    """Such a URL, signed with this function's credentials: it ends with these, too. None where it is no bucket.
+
+    Args:
+        method: `GET` or `PUT`.
+        uri: The object's URI.
+        expires_s: Seconds for which it holds.
+
+    Raises:
+        StoreError: There are no credentials, or the URI names no object.
+    """
+    if not uri.startswith("s3://"):
+        return None
+    bucket, key = read_object(uri)
+    region = bucket.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    endpoint = bucket.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    suffix = ".cn" if region.startswith("cn-") else ""
+    place = (
+        f"{endpoint.rstrip('/')}/{bucket.name}"
+        if endpoint
+        else f"https://{bucket.name}.s3.{region}.amazonaws.com{suffix}"
+    )
+    return presigned_url(
+        method,
+        f"{place}/{quote(key, safe='/-_.~')}",
+        service="s3",
+        region=region,
+        credentials=_credentials(),
+        at_s=time(),
+        expires_s=expires_s,
+    )
