@@ -17,7 +17,9 @@ from lamella.cli.convert import convert
 from lamella.cli.delete import delete
 from lamella.cli.deploy import deploy
 from lamella.cli.doctor import doctor
+from lamella.cli.export import export
 from lamella.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, failure_of, unknown_verb
+from lamella.cli.iam_policy import iam_policy
 from lamella.cli.infer import infer
 from lamella.cli.inspect import inspect
 from lamella.cli.logs import logs
@@ -55,8 +57,10 @@ for _verb, _panel in (
     (rollback, "Deploy slices"),
     (delete, "Deploy slices"),
     (doctor, "Deploy slices"),
+    (export, "Deploy slices"),
 ):
     app.command(rich_help_panel=_panel)(_verb)
+app.command("iam-policy", rich_help_panel="Deploy slices")(iam_policy)
 app.add_typer(trigger, rich_help_panel="Deploy slices")
 
 

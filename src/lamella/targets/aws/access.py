@@ -40,6 +40,10 @@ def network_statements(function: str) -> list[Json]:
     return [allowed, denied]
 
 
+NETWORK_REASON = "these actions know no resources, and the function's own code is denied them"
+"""Why a role with `network_statements` breaks CKV_AWS_111 of checkov."""
+
+
 def tracing_statement() -> Json:
     """Sending traces. https://docs.aws.amazon.com/lambda/latest/dg/services-xray.html."""
     return statement("Trace", ["xray:PutTraceSegments", "xray:PutTelemetryRecords"], "*")  # these know no resources

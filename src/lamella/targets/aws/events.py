@@ -10,7 +10,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/NotificationHowTo.html
 from __future__ import annotations
 
 from lamella.targets.aws.functions import alias_id
-from lamella.targets.aws.intrinsics import Json, Resources, att, policy, ref, resource, statement, tag_list
+from lamella.targets.aws.intrinsics import Json, Resources, att, excused, policy, ref, resource, statement, tag_list
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Function
 from lamella.targets.aws.settings import ObjectEvents, Settings
@@ -36,22 +36,14 @@ def event_resources(names: Names, settings: Settings, events: ObjectEvents, door
     """The queues, who may write to them, and the door as their reader."""
     tags = tag_list(names.tags(dict(settings.tags)))
     hidden_s = min(_HIDDEN_MOST_S, VISIBILITY * door.timeout_s + events.window_s)
-    dead: Json = {
-        "QueueName": names.part("dead-letters", longest=80),
-        "MessageRetentionPeriod": DAYS_S,
-        "SqsManagedSseEnabled": True,
-        "Tags": tags,
-    }
-    queue: Json = {
-        "QueueName": names.part("queue", longest=80),
+    both: Json = {"MessageRetentionPeriod": DAYS_S, "SqsManagedSseEnabled": True, "Tags": tags}
+    further: Json = {
         "VisibilityTimeout": hidden_s,
-        "SqsManagedSseEnabled": True,
         "RedrivePolicy": {"deadLetterTargetArn": att(DEAD_LETTERS, "Arn"), "maxReceiveCount": ATTEMPTS},
-        "Tags": tags,
     }
     return {
-        DEAD_LETTERS: resource("SQS::Queue", dead),
-        QUEUE: resource("SQS::Queue", queue),
+        DEAD_LETTERS: _queue({"QueueName": names.part("dead-letters", longest=80), **both}),
+        QUEUE: _queue({"QueueName": names.part("queue", longest=80), **both, **further}),
         "QueuePolicy": _queue_policy(names),
         "QueueReader": _reader(settings, events, door),
     }
@@ -68,6 +60,12 @@ def queue_statement() -> Json:
     """Reading the queue. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html."""
     actions = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
     return statement("Queue", actions, att(QUEUE, "Arn"))
+
+
+def _queue(properties: Json) -> Json:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html."""
+    found = resource("SQS::Queue", properties, DeletionPolicy="Delete", UpdateReplacePolicy="Delete")
+    return excused(found, CKV_AWS_27="SQS encrypts it with a key of its own; it holds keys of objects, no tensors")
 
 
 def _queue_policy(names: Names) -> Json:

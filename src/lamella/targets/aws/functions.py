@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from lamella.targets.aws.access import log_statement, network_statements, tracing_statement
+from lamella.targets.aws.access import NETWORK_REASON, log_statement, network_statements, tracing_statement
 from lamella.targets.aws.intrinsics import (
     FUNCTION_REASONS,
     Json,
@@ -120,10 +120,13 @@ def function_resources(
     if settings.mount is not None and not newest.is_door:
         allowed += [*mount_statements(settings), *network_statements(newest.name)]
         more["DependsOn"] = list(MOUNT_TARGETS)
+    runs_as = role(names.role(newest.name), "lambda.amazonaws.com", allowed, tags)
+    if more:
+        runs_as = excused(runs_as, CKV_AWS_111=NETWORK_REASON)
     versions = {function.version_id: resource("Lambda::Version", {"FunctionName": ref(own)}) for _, function in kept}
     return {
         log: log_group(f"/aws/lambda/{newest.name}", settings, tags),
-        logical_id("Role", newest.name): role(names.role(newest.name), "lambda.amazonaws.com", allowed, tags),
+        logical_id("Role", newest.name): runs_as,
         own: excused(resource("Lambda::Function", now, **more), **_reasons(settings)),
         **versions,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from lamella.targets.aws.access import log_statement, network_statements
+from lamella.targets.aws.access import NETWORK_REASON, log_statement, network_statements
 from lamella.targets.aws.intrinsics import (
     FUNCTION_REASONS,
     Json,
@@ -184,6 +184,8 @@ def _loader(names: Names, settings: Settings) -> Resources:
     found = resource("Lambda::Function", properties, DependsOn=list(MOUNT_TARGETS))
     return {
         "LoaderLogs": log_group(f"/aws/lambda/{names.loader}", settings, tags),
-        "LoaderRole": role(names.role(names.loader), "lambda.amazonaws.com", statements, tags),
+        "LoaderRole": excused(
+            role(names.role(names.loader), "lambda.amazonaws.com", statements, tags), CKV_AWS_111=NETWORK_REASON
+        ),
         LOADER: excused(found, **FUNCTION_REASONS),
     }

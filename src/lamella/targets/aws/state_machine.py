@@ -71,6 +71,9 @@ def definition(
         arn: What is invoked for a function: a version of it, so that a request keeps the one with which it began.
         function: The function of a slice.
         store: URI of the bucket.
+
+    Returns:
+        The definition; texts in it may have `${...}` for `Fn::Sub`.
     """
     states: dict[str, Json] = {}
     names = [_level_name(level) for level in model.levels]
@@ -120,7 +123,7 @@ def _task(model: Model, step: Step, function: Function, arn: Callable[[Function]
     }
     return {
         "Type": "Task",
-        "Resource": "arn:aws:states:::lambda:invoke",
+        "Resource": "arn:${AWS::Partition}:states:::lambda:invoke",
         "Parameters": {"FunctionName": arn(function), "Payload": payload},
         "ResultSelector": {
             "frame.$": "$.Payload.frame",

@@ -18,7 +18,7 @@ from lamella.targets.aws.intrinsics import (
     tag_list,
 )
 from lamella.targets.aws.logs import log_group
-from lamella.targets.aws.naming import Names, logical_id
+from lamella.targets.aws.naming import Names, Value, logical_id
 from lamella.targets.aws.release import Model, Release
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.state_machine import definition, inline_bytes, text
@@ -75,10 +75,11 @@ def entrance(names: Names, settings: Settings, release: Release, model: Model, *
     return {"kind": kind, "arn": arn, "inline_bytes": inline_bytes(model, kind)}
 
 
-def entrances(names: Names, settings: Settings, release: Release) -> Json:
+def entrances(names: Names, settings: Settings, release: Release) -> Value:
     """The same for all models of a release, as its door has it in its environment."""
     found = {model.name: entrance(names, settings, release, model, inside=True) for model in release.models}
-    return sub(json.dumps(found, separators=(",", ":")))
+    written = json.dumps(found, separators=(",", ":"))
+    return sub(written) if "${" in written else written
 
 
 def _workflow(names: Names, settings: Settings, release: Release, model: Model, kept: tuple[Release, ...]) -> Resources:
