@@ -1,18 +1,25 @@
 """LocalStack with functions that run, without Docker: a program for an environment that has `localstack-core`.
 
-    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 python localstack_program.py
+    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 LISTENER=5 TEMPORARY=/tmp python localstack_program.py
 
 LocalStack runs functions in containers. Here each instance is a process of AWS's own Runtime Interface Emulator instead,
 with AWS's own runtime client in it, which is what the containers hold, too.
+
+LocalStack and its functions listen on whatever interfaces there are, so they get a network of their own, with nothing
+in it but a loopback interface. The file descriptor `LISTENER` is a listening socket outside of it: what arrives there is
+passed on to `PORT` inside.
 """
 
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from urllib.error import HTTPError
@@ -20,6 +27,7 @@ from urllib.request import Request, urlopen
 
 PORT = int(os.environ["PORT"])
 EMULATOR, PYTHON = os.environ["EMULATOR"], os.environ["PYTHON_OF_FUNCTIONS"]
+tempfile.tempdir = os.environ["TEMPORARY"]
 _FAILED_MARKS = ("errorType", "errorMessage")
 _START_S = 30.0
 
@@ -130,7 +138,40 @@ def _failed(body: bytes) -> bool:
     return isinstance(content, dict) and all(mark in content for mark in _FAILED_MARKS)
 
 
+def enter_own_network() -> None:
+    """Every thread that is started from now on, and every process, is in it."""
+    user = 0 if os.geteuid() == 0 else os.CLONE_NEWUSER
+    os.unshare(user | os.CLONE_NEWNET)
+    up, set_flags = 0x1, 0x8914  # IFF_UP, SIOCSIFFLAGS
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", up))
+
+
+def pass_on(listener: socket.socket) -> None:
+    """Connections from outside, for as long as this process lives."""
+    while True:
+        outside, _ = listener.accept()
+        try:
+            inside = socket.create_connection(("127.0.0.1", PORT))
+        except ConnectionRefusedError:  # it has not begun to listen
+            outside.close()
+            continue
+        for source, sink in ((outside, inside), (inside, outside)):
+            threading.Thread(target=_copy, args=(source, sink), daemon=True).start()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:  # one side has gone: so must the other
+        for each in (source, sink):
+            each.close()
+
+
 def main() -> None:
+    threading.Thread(target=pass_on, args=(socket.socket(fileno=int(os.environ["LISTENER"])),), daemon=True).start()
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated
     from localstack.runtime.main import main as run
@@ -140,4 +181,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    enter_own_network()
     main()

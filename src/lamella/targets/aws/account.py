@@ -23,7 +23,6 @@ ATTEMPTS = 8
 """Of each call that AWS throttles or fails to answer; boto3 waits longer and longer in between."""
 
 _CONNECT_S, _READ_S = 10.0, 910.0  # a function may take 900 s
-_IMAGES_AT_ONCE = 100  # deleted by one call: ECR's limit
 _Json = dict[str, Any]
 
 
@@ -137,16 +136,6 @@ class Account:
         from lamella.stores.s3 import S3Store
 
         return S3Store(read_bucket(uri), session=self._session)
-
-    def empty_repository(self, name: str) -> None:
-        """Delete every image in a repository; nothing happens where there is none."""
-        missing = "RepositoryNotFoundException"
-        if self.try_call("ecr", "describe_repositories", missing, repositoryNames=[name]) is None:
-            return
-        images = list(self.pages("ecr", "list_images", "imageIds", repositoryName=name))
-        for start in range(0, len(images), _IMAGES_AT_ONCE):
-            part = images[start : start + _IMAGES_AT_ONCE]
-            self.call("ecr", "batch_delete_image", repositoryName=name, imageIds=part)
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients while it runs
         from botocore.config import Config

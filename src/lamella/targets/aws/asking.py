@@ -48,7 +48,7 @@ class Asking:
             model_of(model.name, model.workflow.to_json()),
             self._place(model.name),
             AccountCaller(self._account),
-            self._store,
+            self._store.uri,
             ReferencedTensors(self._store.uri, opened=self._store),
         )
         ran = running.fetched(running.infer(inputs))

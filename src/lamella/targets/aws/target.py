@@ -266,7 +266,6 @@ class AwsTarget:
 
     def _remove(self, names: Names) -> None:
         DeploymentBucket(self._account, str(names.bucket)).empty()
-        self._account.empty_repository(names.repository)
         self._stacks.delete(names.stack)
         for group in log_groups(self._account, names):  # what a function wrote while it was being deleted
             self._account.try_call("logs", "delete_log_group", "ResourceNotFoundException", logGroupName=group)
