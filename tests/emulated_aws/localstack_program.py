@@ -36,6 +36,9 @@ from localstack.services.lambda_ import provider  # noqa: E402
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult  # noqa: E402
 
 
+from localstack_gaps import fill  # noqa: E402 - beside this file
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -174,6 +177,7 @@ def main() -> None:
     threading.Thread(target=pass_on, args=(socket.socket(fileno=int(os.environ["LISTENER"])),), daemon=True).start()
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated
+    fill()
     from localstack.runtime.main import main as run
 
     sys.argv = sys.argv[:1]

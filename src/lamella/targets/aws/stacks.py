@@ -104,7 +104,7 @@ class Stacks:
         seen = set() if found is None else {event["EventId"] for event in self._events(str(found["StackId"]))}
         stack = self._change(name, body, tags, is_new=found is None)
         if stack is not None:
-            self._follow(stack, seen)
+            self._follow(stack, set(seen))
             self._check(name, stack, seen, is_new=found is None)
         outputs = self.outputs(name)
         if outputs is None:
