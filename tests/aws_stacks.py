@@ -77,9 +77,7 @@ def stack(chosen: Settings, *models: Model) -> dict[str, Any]:
 
 def of_type(found: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:
     """The resources of a type, by logical id: their properties."""
-    return {
-        name: entry["Properties"] for name, entry in found["Resources"].items() if entry["Type"] == f"AWS::{kind}"
-    }
+    return {name: entry["Properties"] for name, entry in found["Resources"].items() if entry["Type"] == f"AWS::{kind}"}
 
 
 def _door(digest: str) -> Function:

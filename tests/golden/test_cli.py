@@ -82,6 +82,12 @@ MISTAKES = [
     ["logs", "mlp", "--follow", "--json"],
     ["rollback", "mlp@prod"],
     ["delete", "mlp"],
+    ["export", "mlp.slices", "--format", "pulumi", "-o", "out"],
+    ["export", "mlp.slices", "--format", "cdk", "-o", "folder"],
+    ["export", "mlp.slices", "--format", "cdk", "-o", "out", "--region", "mars"],
+    ["export", "gone.slices", "--format", "cdk", "-o", "out"],
+    ["iam-policy", "own"],
+    ["iam-policy", "run", "--part", "2"],
 ]
 
 
@@ -95,7 +101,7 @@ def check(name: str, text: str) -> None:
 
 
 VERBS = ["inspect", "plan", "platforms", "slice", "run", "verify", "convert"]
-VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor"]
+VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "export", "iam-policy"]
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

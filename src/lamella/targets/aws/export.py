@@ -51,10 +51,7 @@ def exported(kind: Format, names: Names, template: Json, tags: Mapping[str, str]
 
 def package_keys(template: Json) -> dict[str, str]:
     """The key of the package of each function of a template that has one, by logical id."""
-    found = {}
-    for name, code in _codes(template):
-        found[name] = str(code["S3Key"])
-    return found
+    return {name: str(code["S3Key"]) for name, code in _codes(template)}
 
 
 def with_artifact_bucket(template: Json) -> Json:
@@ -117,7 +114,7 @@ def terraform(names: Names, tags: Mapping[str, str]) -> Json:
 
 def _cdk(names: Names, template: Json, tags: Mapping[str, str]) -> dict[str, str]:
     """https://docs.aws.amazon.com/cdk/v2/guide/use-cfn-template.html."""
-    packages = {name: key for name, key in package_keys(template).items()}
+    packages = package_keys(template)
     app = _APP.format(
         stack=names.stack,
         region=names.region,
@@ -197,6 +194,6 @@ $ pip install -r requirements.txt
 $ npx aws-cdk@2 deploy
 ```
 
-In `app.py`, `included.get_resource(...)` gives any resource of the template to change it. Destroying the stack needs its
-own bucket to be empty.
+In `app.py`, `included.get_resource(...)` gives any resource of the template, to change it. Destroying the stack needs
+its own bucket to be empty.
 """
