@@ -1,7 +1,7 @@
 """Signatures are those of AWS's own client."""
 
 import calendar
-import datetime
+import datetime as dt
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from botocore.credentials import Credentials as TheirCredentials
 
 from lamella.stores.sigv4 import Credentials, presigned_url, signed_headers
 
-MOMENT = datetime.datetime(2026, 11, 21, 9, 5, 7, tzinfo=datetime.UTC)
+MOMENT = dt.datetime(2026, 11, 21, 9, 5, 7, tzinfo=dt.UTC)
 AT_S = float(calendar.timegm(MOMENT.timetuple()))
 LAMBDA = "https://lambda.eu-central-1.amazonaws.com"
 BUCKET = "https://bucket.s3.eu-central-1.amazonaws.com"
