@@ -55,4 +55,6 @@ def _update_log_group(_self, request):
 
 
 def _done(request):
-    return ProgressEvent(status=OperationStatus.SUCCESS, resource_model={**request.previous_state, **request.desired_state})
+    return ProgressEvent(
+        status=OperationStatus.SUCCESS, resource_model={**request.previous_state, **request.desired_state}
+    )

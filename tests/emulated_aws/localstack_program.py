@@ -62,12 +62,25 @@ class Emulated(runtime_executor.RuntimeExecutor):
             # Only this place is known to what runs here; names of hosts are not resolved.
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PORT}",
         }
-        command = [EMULATOR, "--runtime-interface-emulator-address", f"127.0.0.1:{self.port}",
-                   "--runtime-api-address", f"127.0.0.1:{free_port()}",
-                   PYTHON, "-m", "awslambdaric", settings.handler]
+        command = [
+            EMULATOR,
+            "--runtime-interface-emulator-address",
+            f"127.0.0.1:{self.port}",
+            "--runtime-api-address",
+            f"127.0.0.1:{free_port()}",
+            PYTHON,
+            "-m",
+            "awslambdaric",
+            settings.handler,
+        ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, env=environment, cwd=task, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                command,
+                env=environment,
+                cwd=task,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         self._wait()

@@ -70,7 +70,12 @@ def localstack(folder: Path) -> Iterator[str]:
         }
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [python, _PROGRAM], env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [python, _PROGRAM],
+                env=environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 pass_fds=[listener.fileno()],
             )
     try:

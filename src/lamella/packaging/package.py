@@ -60,7 +60,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     store: str | None = None,
     mount: str | Path | None = None,
     cache: str | Path | None = None,
-    door: bool = False,
+    door: str | None = None,
 ) -> list[Package]:
     """Build a package for every slice, or find those again that were built before.
 
@@ -78,7 +78,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         store: URI of the store that the functions use; with `object-store`, weights are put into it once.
         mount: The mounted folder that slices are put into once, for `mount`; functions find it at the same path.
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
-        door: Whether the function of the only slice is the door as well, with `lamella.packaging.door.HANDLER`.
+        door: The model's name in URLs, where the function of the only slice is the door as well, with
+            `lamella.packaging.door.HANDLER`.
 
     Returns:
         One package a slice, in their order.
@@ -102,8 +103,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         for part in parts:
             check_size(platform, delivery, part, shared)
         functions = [_function(name, part, manifest, delivery) for part in parts]
-        if door:
-            shared = [*shared, models_item({name: workflow_of(manifest, functions)})]
+        if door is not None:
+            shared = [*shared, models_item({door: workflow_of(manifest, functions)})]
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
         list(pool.map(lambda found: found.bring(), delivered))
         return list(pool.map(partial(_build, root, shared), delivered))

@@ -36,7 +36,12 @@ class BuiltModel:
 
 
 def build_models(
-    wanted: Wanted, *, store: str, architecture: str | None = None, python: str | None = None
+    wanted: Wanted,
+    *,
+    store: str,
+    architecture: str | None = None,
+    python: str | None = None,
+    door: bool = False,
 ) -> list[BuiltModel]:
     """Package every model, or find packages again that were built before.
 
@@ -47,6 +52,7 @@ def build_models(
         store: URI of the deployment's own store.
         architecture: Of the functions; this machine's by default.
         python: Of the functions; this process's minor version by default.
+        door: Whether the only function of a deployment is its door as well.
 
     Raises:
         UsageError: A name is too long for a function.
@@ -68,6 +74,7 @@ def build_models(
             delivery=wanted.delivery,
             store=store,
             mount=wanted.mount,
+            door=name if door and len(manifests) == len(manifest.slices) == 1 else None,
         )
         built.append(BuiltModel(name, manifest, tuple(packages)))
     return built

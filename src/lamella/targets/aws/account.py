@@ -39,7 +39,9 @@ class Account:
         UsageError: There is no such profile, or nobody says which region.
     """
 
-    def __init__(self, region: str | None = None, *, profile: str | None = None, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, region: str | None = None, *, profile: str | None = None, endpoint_url: str | None = None
+    ) -> None:
         try:
             import boto3
         except ImportError:
@@ -143,14 +145,15 @@ class Account:
         with self._lock:
             if service not in self._clients:
                 config = Config(
-                    retries={"mode": "adaptive" if service == "cloudformation" else "standard", "max_attempts": ATTEMPTS},
+                    retries={
+                        "mode": "adaptive" if service == "cloudformation" else "standard",
+                        "max_attempts": ATTEMPTS,
+                    },
                     connect_timeout=_CONNECT_S,
                     read_timeout=_READ_S,
                     user_agent_extra="lamella",
                     # A server that stands for AWS has one name, where Step Functions wants `sync-` in front of it.
                     inject_host_prefix=self.endpoint_url is None,
                 )
-                self._clients[service] = self._session.client(
-                    service, config=config, endpoint_url=self._endpoint_url
-                )
+                self._clients[service] = self._session.client(service, config=config, endpoint_url=self._endpoint_url)
             return self._clients[service]

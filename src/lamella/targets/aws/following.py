@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.release import Function
@@ -19,11 +19,14 @@ class LogFollower:
     Args:
         account: Whose they are.
         functions: Of whom.
+        shown: How the deployment calls them, where it does not as AWS does.
         since_ms: From when on, in milliseconds since 1970.
     """
 
-    def __init__(self, account: Account, functions: Sequence[Function], *, since_ms: int = 0) -> None:
-        self._account, self._functions = account, functions
+    def __init__(
+        self, account: Account, functions: Sequence[Function], shown: Mapping[str, str], *, since_ms: int = 0
+    ) -> None:
+        self._account, self._functions, self._shown = account, functions, shown
         self._since_ms = {function.name: since_ms for function in functions}
         self._seen: dict[str, dict[str, int]] = {function.name: {} for function in functions}
 
@@ -59,6 +62,7 @@ class LogFollower:
             seen[event["eventId"]] = moment
             self._since_ms[function.name] = max(self._since_ms[function.name], moment)
             text = str(event["message"]).rstrip("\n")
-            yield moment, LogLine(-1 if function.slice is None else function.slice, function.name, text)
+            name = self._shown.get(function.name, function.name)
+            yield moment, LogLine(-1 if function.slice is None else function.slice, name, text)
         last = self._since_ms[function.name] - 2 * _LATE_MS
         self._seen[function.name] = {name: moment for name, moment in seen.items() if moment >= last}

@@ -19,7 +19,9 @@ def leftovers(account: Account, names: Names) -> list[str]:
     Raises:
         RemoteError: AWS does not say.
     """
-    return sorted({*_logs(account, names), *_functions(account, names), *_bucket(account, names), *_machines(account, names)})
+    return sorted(
+        {*_logs(account, names), *_functions(account, names), *_bucket(account, names), *_machines(account, names)}
+    )
 
 
 def log_groups(account: Account, names: Names) -> list[str]:

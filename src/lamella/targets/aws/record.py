@@ -23,13 +23,18 @@ class Record:
 
     Attributes:
         deployment: What is deployed, as every target has it.
-        settings: How it is set up.
+        chosen: By the number of a version: the settings that came with it.
         functions: By the number of a version: its functions on AWS.
     """
 
     deployment: Deployment
-    settings: Settings
+    chosen: Mapping[int, Settings]
     functions: Mapping[int, tuple[Function, ...]]
+
+    @property
+    def settings(self) -> Settings:
+        """How all of it is set up: as the newest version was, also when an older one is live."""
+        return self.chosen[max(self.chosen)]
 
     @property
     def releases(self) -> tuple[Release, ...]:
@@ -62,7 +67,7 @@ def written(record: Record) -> bytes:
     content = {
         "schema": SCHEMA,
         "deployment": asdict(record.deployment),
-        "settings": asdict(record.settings),
+        "settings": {str(number): asdict(settings) for number, settings in record.chosen.items()},
         "functions": {str(number): [_written(one) for one in entries] for number, entries in record.functions.items()},
     }
     return json.dumps(content, indent=1).encode() + b"\n"
@@ -82,13 +87,19 @@ def read_record(text: bytes, where: str) -> Record:
         content = json.loads(text)
         if content["schema"] != SCHEMA:
             raise LamellaError(f"`{where}` is of another version of Lamella", hint="use the one that deployed it")
-        return Record(
+        found = Record(
             deployment_of(content["deployment"]),
-            _settings(content["settings"]),
+            {int(number): _settings(entry) for number, entry in content["settings"].items()},
             {int(number): _functions(entries) for number, entries in content["functions"].items()},
         )
+        numbers = {version.number for version in found.deployment.versions}
+        if not numbers == found.chosen.keys() == found.functions.keys():
+            raise ValueError("its parts tell of different versions")
+        return found
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise LamellaError(f"`{where}` is damaged: {error!r}", hint="delete the deployment, and deploy again") from error
+        raise LamellaError(
+            f"`{where}` is damaged: {error!r}", hint="delete the deployment, and deploy again"
+        ) from error
 
 
 def _written(function: Function) -> dict[str, Any]:

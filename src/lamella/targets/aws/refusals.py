@@ -104,7 +104,9 @@ def _unanswered(what: str, error: Exception) -> LamellaError:
     if isinstance(error, ProfileNotFound):
         return UsageError(str(error), hint="`aws configure list-profiles` lists them")
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return RemoteError("there are no credentials for AWS", hint="`aws configure`, `aws sso login`, or set `AWS_PROFILE`")
+        return RemoteError(
+            "there are no credentials for AWS", hint="`aws configure`, `aws sso login`, or set `AWS_PROFILE`"
+        )
     if isinstance(error, CredentialRetrievalError | SSOError | TokenRetrievalError):
         return RemoteError(f"the credentials for AWS cannot be had: {error}", hint="log in again: `aws sso login`")
     if isinstance(error, EndpointConnectionError):

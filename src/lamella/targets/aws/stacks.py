@@ -54,7 +54,9 @@ class Stacks:
         poll_s: How often CloudFormation is asked.
     """
 
-    def __init__(self, account: Account, *, told: Callable[[Progress], None] | None = None, poll_s: float = 2.0) -> None:
+    def __init__(
+        self, account: Account, *, told: Callable[[Progress], None] | None = None, poll_s: float = 2.0
+    ) -> None:
         self._account, self._told, self._poll_s = account, told or (lambda _: None), poll_s
 
     def outputs(self, name: str) -> dict[str, str] | None:
@@ -64,14 +66,23 @@ class Stacks:
             return None
         return {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", ())}
 
-    def exists(self, name: str) -> bool:
-        """Whether there is a stack of this name, in any state."""
-        return self._find(name) is not None
+    def tags(self, name: str) -> dict[str, str] | None:
+        """The tags of a stack in whatever state; None where there is none."""
+        found = self._find(name)
+        return None if found is None else _tags(found)
+
+    def settle(self, name: str) -> None:
+        """Wait for what an earlier run has begun, and end what it left half-changed.
+
+        Raises:
+            RemoteError: A stack can be neither changed nor changed back; the text names the resource.
+        """
+        self._settled(name)
 
     def named(self, tags: Mapping[str, str | None]) -> Iterator[tuple[str, dict[str, str]]]:
         """Name and tags of the stacks that have these tags, with any value where None is given."""
         for found in self._account.pages("cloudformation", "describe_stacks", "Stacks"):
-            own = {entry["Key"]: entry["Value"] for entry in found.get("Tags", ())}
+            own = _tags(found)
             if all(key in own and value in (None, own[key]) for key, value in tags.items()):
                 yield str(found["StackName"]), own
 
@@ -173,11 +184,19 @@ class Stacks:
     def _settled(self, name: str) -> dict[str, Any] | None:
         """A stack once nothing changes in it, which an earlier run may have begun; None where there is none."""
         found = self._find(name)
-        if found is None or not _changes(found):
-            return found
+        if found is None:
+            return None
         stack = str(found["StackId"])
-        self._follow(stack, {event["EventId"] for event in self._events(stack)})
-        return self._find(name)
+        seen = {event["EventId"] for event in self._events(stack)}
+        if _changes(found):
+            self._follow(stack, set(seen))
+            found = self._find(name)
+        if found is not None and found["StackStatus"] == "UPDATE_ROLLBACK_FAILED":
+            self._account.call("cloudformation", "continue_update_rollback", StackName=stack)
+            if self._follow(stack, set(seen)) != "UPDATE_ROLLBACK_COMPLETE":
+                raise self._failure(name, stack, seen, "could not be changed back")
+            found = self._find(name)
+        return found
 
     def _follow(self, stack: str, seen: set[str]) -> str:
         """Tell what happens that is not in `seen`, until nothing does; returns the last status."""
@@ -210,6 +229,10 @@ def _changes(stack: Mapping[str, Any]) -> bool:
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
+def _tags(stack: Mapping[str, Any]) -> dict[str, str]:
+    return {entry["Key"]: entry["Value"] for entry in stack.get("Tags", ())}
+
+
 def _progress(event: Mapping[str, Any]) -> Progress:
     return Progress(
         str(event["LogicalResourceId"]),
@@ -223,7 +246,9 @@ def _way_out(failed: Sequence[Progress]) -> str:
     """What to do about the first failure, by what CloudFormation says of it."""
     said = failed[0].reason.lower() if failed else ""
     if "already exists" in said or "alreadyexists" in said or "not available" in said:
-        return "something of that name is there already, perhaps of a deployment that was not deleted; choose another name"
+        return (
+            "something of that name is there already, perhaps of a deployment that was not deleted; choose another name"
+        )
     if "limit" in said or "quota" in said or "unreserved" in said:
         return "ask AWS for a higher quota (Service Quotas), or for less: `--concurrency`, `--memory`"
     if "not authorized" in said or "accessdenied" in said or "access denied" in said:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError, RemoteError, UsageError
-from lamella.packaging.zip import write_zip
-from lamella.stores.bucket import split_object
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.asking import Asking
 from lamella.targets.aws.bucket import DeploymentBucket
@@ -22,7 +16,8 @@ from lamella.targets.aws.leftovers import leftovers, log_groups
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
-from lamella.targets.aws.release import Function, Model, Release, ZipCode
+from lamella.targets.aws.release import Release, ZipCode
+from lamella.targets.aws.releasing import PACKAGES, Releasing, build, check_wanted
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.stacks import Progress, Stacks
 from lamella.targets.aws.template import foundation, published, template
@@ -31,7 +26,6 @@ from lamella.targets.base import (
     DEFAULT_STAGE,
     VERSIONS_KEPT,
     Change,
-    DeployedFunction,
     Deployment,
     LogLine,
     NotDeployedError,
@@ -39,16 +33,15 @@ from lamella.targets.base import (
     Wanted,
     key_of,
 )
-from lamella.targets.building import BuiltModel, build_models, functions_of
+from lamella.targets.building import BuiltModel, functions_of
 from lamella.targets.changes import changes
 from lamella.workflow.request import Answer
-
-if TYPE_CHECKING:
-    from lamella.packaging.package import Package
 
 PLATFORM = "aws-lambda"
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
 _TEMPLATE = "lamella/template.json"
+_WEIGHTS = "weights/"
+_ANY_STORE = "s3://lamella"  # packages need what reads S3; which bucket it is, their environment says
 
 
 class AwsTarget:
@@ -76,11 +69,13 @@ class AwsTarget:
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
+        check_wanted(wanted)
         found = self._read(self._names(wanted.name, wanted.stage))
         if wanted.delivery == "object-store" and found is None:
             wanted = replace(wanted, delivery="package")  # there is no bucket yet that weights could go to
-        store = "" if found is None else found.deployment.store
-        return changes(None if found is None else found.deployment, functions_of(wanted, self._build(wanted, store)))
+        store = _ANY_STORE if found is None else found.deployment.store
+        built = build(wanted, self._settings_of(wanted), store)
+        return changes(None if found is None else found.deployment, functions_of(wanted, built))
 
     def apply(self, wanted: Wanted) -> Deployment:
         """Deploy a new version of all functions, and let it answer as soon as all of them are there.
@@ -94,14 +89,16 @@ class AwsTarget:
             RemoteError: AWS refuses.
             LamellaError: The slices cannot be packaged.
         """
+        check_wanted(wanted)
         names, settings = self._names(wanted.name, wanted.stage), self._settings_of(wanted)
-        outputs = self._stacks.outputs(names.stack)
+        self._stacks.settle(names.stack)
+        outputs = self._outputs(names)
         found = None if outputs is None else self._record(names, outputs)
         try:
             return self._apply(wanted, names, settings, outputs, found)
-        except Exception:
+        except Exception as error:
             if found is None:
-                self._remove(names)
+                self._undo(names, error)
             raise
 
     def _apply(
@@ -114,11 +111,12 @@ class AwsTarget:
     ) -> Deployment:
         tags = names.tags(dict(settings.tags))
         if outputs is None:
+            self._remove(names)  # what an earlier run could not make
             outputs = self._stacks.apply(names.stack, text_of(foundation(names, settings)), tags=tags)
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
-        built = self._build(wanted, bucket.uri)
+        built = build(wanted, settings, bucket.uri)
         number = 1 if found is None else max(found.functions) + 1
-        release = published(names, settings, self._release(names, number, wanted, built, bucket))
+        release = published(names, settings, Releasing(names, settings, bucket).release(number, wanted, built))
         check_release(settings, release)
         check_quotas(self._account, settings, release, reserved=_reserved(found))
         version = self._version(wanted, number, built, bucket)
@@ -130,17 +128,17 @@ class AwsTarget:
     def _update(self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]) -> None:
         live = record.deployment.live
         text = text_of(template(names, record.settings, record.releases, live=live))
-        self._stacks.apply(
-            names.stack, text, tags=tags, place=lambda long: bucket.write(_TEMPLATE, long.encode())
-        )
+        self._stacks.apply(names.stack, text, tags=tags, place=lambda long: bucket.write(_TEMPLATE, long.encode()))
 
     def _finished(self, names: Names, record: Record, bucket: DeploymentBucket) -> Deployment:
         """Keep what is deployed now, with the numbers that AWS gave to versions."""
         numbers = {logical: arn.rpartition(":")[2] for logical, arn in self._versions(names).items()}
         record = _numbered(record, numbers)
         bucket.write(KEY, written(record))
-        needed = {f.code.key for entries in record.functions.values() for f in entries if isinstance(f.code, ZipCode)}
-        bucket.remove([key for key in bucket.keys("packages/") if key not in needed])
+        kept = [function for entries in record.functions.values() for function in entries]
+        needed = {function.code.key for function in kept if isinstance(function.code, ZipCode)}
+        needed |= {key for function in kept for key in function.weights}
+        bucket.remove([key for place in (PACKAGES, _WEIGHTS) for key in bucket.keys(place) if key not in needed])
         return record.deployment
 
     def infer(
@@ -212,7 +210,8 @@ class AwsTarget:
         follow: bool = False,
     ) -> Iterator[LogLine]:
         """What the functions of all models, or of one, have logged; with `follow`, what comes as well, without end."""
-        record, _ = self._found(self._names(name, stage))
+        names = self._names(name, stage)
+        record, _ = self._found(names)
         if model is not None or slice is not None:
             model = record.deployment.model(model).name
         functions = [
@@ -223,7 +222,8 @@ class AwsTarget:
         if not functions:
             known = ", ".join(str(function.slice) for function in record.release.functions if not function.is_door)
             raise UsageError(f"there is no slice {slice}", hint=f"the slices are {known}")
-        return LogFollower(self._account, functions).lines(follow=follow, poll_s=self._poll_s)
+        shown = {names.function(one.name): one.name for one in record.deployment.version.functions}
+        return LogFollower(self._account, functions, shown).lines(follow=follow, poll_s=self._poll_s)
 
     def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
         """Let the version before the live one, or a given one that is kept, answer; all slices change together.
@@ -255,14 +255,22 @@ class AwsTarget:
             RemoteError: Something cannot be deleted; the text names it.
         """
         names = self._names(name, stage)
-        if not self._stacks.exists(names.stack):
+        if self._stacks.tags(names.stack) is None:
             raise self._nothing(names)
+        self._outputs(names)
         self._remove(names)
         left = leftovers(self._account, names)
         if left:
             raise RemoteError(
                 f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
             )
+
+    def _undo(self, names: Names, error: Exception) -> None:
+        """Remove what a first deployment has made before it failed."""
+        try:
+            self._remove(names)
+        except LamellaError as other:
+            error.add_note(f"what was made until then could not be removed: {other}")
 
     def _remove(self, names: Names) -> None:
         DeploymentBucket(self._account, str(names.bucket)).empty()
@@ -279,15 +287,32 @@ class AwsTarget:
         return settings
 
     def _found(self, names: Names) -> tuple[Record, dict[str, str]]:
-        outputs = self._stacks.outputs(names.stack)
+        outputs = self._outputs(names, or_nothing=True)
         record = None if outputs is None else self._record(names, outputs)
         if record is None or outputs is None:
             raise self._nothing(names)
         return record, outputs
 
     def _read(self, names: Names) -> Record | None:
-        outputs = self._stacks.outputs(names.stack)
+        outputs = self._outputs(names)
         return None if outputs is None else self._record(names, outputs)
+
+    def _outputs(self, names: Names, *, or_nothing: bool = False) -> dict[str, str] | None:
+        """What the deployment's stack says; None where there is none.
+
+        Raises:
+            UsageError: The stack of this name is another deployment's, unless that counts as none.
+        """
+        tags = self._stacks.tags(names.stack)
+        if tags is None:
+            return None
+        name, stage = tags.get(_TAG), tags.get(_STAGE_TAG)
+        if (name, stage) == (names.name, names.stage):
+            return self._stacks.outputs(names.stack)
+        if or_nothing:
+            return None
+        whose = f"`{key_of(name, stage)}`" if name and stage else "somebody else"
+        raise UsageError(f"the stack `{names.stack}` is there already, and {whose} made it", hint="choose another name")
 
     def _record(self, names: Names, outputs: Mapping[str, str]) -> Record | None:
         """What is deployed: the stack itself says which version is live; None where it was never finished."""
@@ -308,53 +333,7 @@ class AwsTarget:
             hint="`lamella status --target aws` lists what is; see the region, and the credentials",
         )
 
-    def _build(self, wanted: Wanted, store: str) -> list[BuiltModel]:
-        return build_models(wanted, store=store, architecture=self._settings.architecture, python=self._settings.python)
-
-    def _release(
-        self, names: Names, number: int, wanted: Wanted, built: Sequence[BuiltModel], bucket: DeploymentBucket
-    ) -> Release:
-        deployed = {function.name: function for function in functions_of(wanted, built)}
-        functions = [
-            self._function(names, wanted, deployed[package.function.name], package, bucket)
-            for model in built
-            for package in model.packages
-            if package.function.name in deployed
-        ]
-        models = tuple(Model(model.name, model.deployed().workflow) for model in built)
-        return Release(number, models, tuple(functions))
-
-    def _function(
-        self, names: Names, wanted: Wanted, deployed: DeployedFunction, package: Package, bucket: DeploymentBucket
-    ) -> Function:
-        key = f"packages/{package.sha256}.zip"
-        return Function(
-            name=names.function(deployed.name),
-            model=deployed.model,
-            slice=deployed.slice,
-            code=ZipCode(key),
-            memory_mb=deployed.memory_mb,
-            timeout_s=math.ceil(deployed.timeout_s),
-            temporary_mb=deployed.temporary_mb,
-            package_bytes=self._uploaded(package, key, bucket),
-            weights=tuple(split_object(entry.uri)[1] for entry in package.function.objects),
-            environment=dict(wanted.environment),
-        )
-
-    def _uploaded(self, package: Package, key: str, bucket: DeploymentBucket) -> int:
-        """Bytes of a package's zip file, which is in the bucket then."""
-        size = bucket.size(key)
-        if size is not None:
-            return size
-        with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
-            file = Path(folder) / "package.zip"
-            write_zip(package, file)
-            bucket.upload(file, key)
-            return file.stat().st_size
-
-    def _version(
-        self, wanted: Wanted, number: int, built: Sequence[BuiltModel], bucket: DeploymentBucket
-    ) -> Version:
+    def _version(self, wanted: Wanted, number: int, built: Sequence[BuiltModel], bucket: DeploymentBucket) -> Version:
         return Version(
             number=number,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -392,18 +371,23 @@ def _with(found: Record | None, wanted: Wanted, settings: Settings, version: Ver
     kept = () if found is None else found.deployment.versions[1 - VERSIONS_KEPT :]
     if found is not None and found.deployment.live not in {each.number for each in kept}:
         kept = (found.deployment.version, *kept[1:])  # it answers until the new one does
-    functions = {} if found is None else {each.number: found.functions[each.number] for each in kept}
-    deployment = Deployment(
-        wanted.name, wanted.stage, "aws", wanted.platform_source or PLATFORM, (*kept, version), version.number
-    )
-    return Record(deployment, settings, {**functions, version.number: release.functions})
+    numbers = [each.number for each in kept]
+    functions = {} if found is None else {number: found.functions[number] for number in numbers}
+    chosen = {} if found is None else {number: found.chosen[number] for number in numbers}
+    platform = wanted.platform_source or PLATFORM
+    deployment = Deployment(wanted.name, wanted.stage, "aws", platform, (*kept, version), version.number)
+    return Record(deployment, {**chosen, version.number: settings}, {**functions, version.number: release.functions})
 
 
 def _known(record: Record, live: int) -> Record:
     """What the stack holds: not a version that a run did not come to deploy."""
     versions = tuple(each for each in record.deployment.versions if each.number <= live or each.functions[0].version)
-    functions = {each.number: record.functions[each.number] for each in versions}
-    return Record(replace(record.deployment, versions=versions, live=live), record.settings, functions)
+    numbers = [each.number for each in versions]
+    return Record(
+        replace(record.deployment, versions=versions, live=live),
+        {number: record.chosen[number] for number in numbers},
+        {number: record.functions[number] for number in numbers},
+    )
 
 
 def _numbered(record: Record, numbers: Mapping[str, str]) -> Record:

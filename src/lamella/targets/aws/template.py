@@ -13,6 +13,7 @@ from lamella.targets.aws.access import door_statements, next_statement, slice_st
 from lamella.targets.aws.doors import API, URL, alarm, door_resources, warmth
 from lamella.targets.aws.events import DEAD_LETTERS, QUEUE, event_resources, notifications, queue_statement
 from lamella.targets.aws.functions import (
+    ALIAS,
     alias_id,
     aliases,
     function_resources,
@@ -122,6 +123,8 @@ def _variables(names: Names, settings: Settings, release: Release, function: Fun
         found["LAMELLA_NEXT"] = ref(invoked(settings, release, following))
     if settings.has_front_door and function == release.door:
         found["LAMELLA_WORKFLOW"] = entrances(names, settings, release)
+        if settings.asynchronous:
+            found["LAMELLA_NAME"] = f"{function.name}:{ALIAS}"  # of its live version; a reference would be a circle
         if settings.s3_events is not None:
             events = {"inputs": settings.s3_events.inputs, "results": settings.s3_events.results}
             found["LAMELLA_EVENTS"] = json.dumps(events, separators=(",", ":"))
