@@ -31,6 +31,7 @@ tempfile.tempdir = os.environ["TEMPORARY"]
 _FAILED_MARKS = ("errorType", "errorMessage")
 _START_S = 30.0
 
+import psutil  # noqa: E402 - LocalStack's own
 from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager  # noqa: E402
 from localstack.services.lambda_ import provider  # noqa: E402
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult  # noqa: E402
@@ -186,7 +187,19 @@ def _copy(source: socket.socket, sink: socket.socket) -> None:
             each.close()
 
 
+def end_with_standard_input() -> None:
+    """Whoever started this holds the other end: when that is closed, or its process has ended, all of this ends."""
+    sys.stdin.buffer.read()
+    for each in psutil.Process().children(recursive=True):
+        try:
+            each.kill()
+        except psutil.NoSuchProcess:
+            continue
+    os._exit(0)
+
+
 def main() -> None:
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
     threading.Thread(target=pass_on, args=(socket.socket(fileno=int(os.environ["LISTENER"])),), daemon=True).start()
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated

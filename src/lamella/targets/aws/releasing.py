@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from lamella.errors import UsageError
 from lamella.packaging.door import HANDLER, build_door
 from lamella.packaging.zip import Packed, write_zip
+from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
 from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.naming import Names
@@ -117,12 +119,13 @@ class Releasing:
         models = tuple(Model(model.name, model.deployed().workflow) for model in built)
         own_door = needs_door(self._settings, models)
         is_door = self._settings.has_front_door and not own_door
-        functions = [
-            self._slice(deployed[package.function.name], package, wanted.environment, is_door=is_door)
-            for model in built
-            for package in model.packages
-            if package.function.name in deployed
-        ]
+        packages = [each for model in built for each in model.packages if each.function.name in deployed]
+
+        def made(package: Package) -> Function:
+            return self._slice(deployed[package.function.name], package, wanted.environment, is_door=is_door)
+
+        with ThreadPoolExecutor(thread_count()) as pool:  # packages are compressed and uploaded
+            functions = list(pool.map(made, packages))
         if own_door:
             functions.append(self._door(wanted, models))
         return Release(number, models, tuple(functions))
