@@ -3,6 +3,7 @@
 #   make test    all suites
 #   make lint    formatting, types, import layers      make docs    the site, warnings are errors
 #   make bench   the published figures                 make clean   removes what these made
+#   make aws     what checkov and the CDK say of stacks on AWS; needs node, installs for minutes, and is not part of CI
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench aws clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -35,8 +36,11 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/platform_local.py
 
+aws: $(VENV)/test.stamp .venv-aws/stamp
+	@PYTHONPATH=. $(BIN)/python tests/aws_tools.py .venv-aws
+
 clean:
-	rm -rf $(VENV) .venv-peers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-aws .venv-peers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@echo "Setting up $(VENV), once"
@@ -62,4 +66,11 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 $(VENV)/dev.stamp: $(VENV)/test.stamp
 	@echo "Installing the development tools"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# Each by itself: what they need contradicts each other, and ours.
+.venv-aws/stamp: Makefile
+	@echo "Installing checkov and the CDK"
+	@$(PYTHON) -m venv .venv-aws/checkov && .venv-aws/checkov/bin/python -m pip install --quiet --quiet checkov==3.3.30
+	@$(PYTHON) -m venv .venv-aws/cdk && .venv-aws/cdk/bin/python -m pip install --quiet --quiet aws-cdk-lib==2.275.0
 	@touch $@

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lamella.planner import plan
     from lamella.slicing import slice, verify
     from lamella.targets import Endpoint, deploy
+    from lamella.targets.aws.exporting import export
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "check",
     "convert",
     "deploy",
+    "export",
     "load",
     "plan",
     "slice",
@@ -48,6 +50,7 @@ _HOMES = {
     "check": "lamella.checking.check",
     "convert": "lamella.converters",
     "deploy": "lamella.targets",
+    "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",

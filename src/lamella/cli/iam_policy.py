@@ -12,11 +12,12 @@ from lamella.cli.options import Json
 
 def iam_policy(
     purpose: Annotated[
-        Literal["deploy", "run"], typer.Argument(help="To deploy with Lamella, or only to send requests.")
+        Literal["deploy", "run"],
+        typer.Argument(metavar="deploy|run", help="To deploy with Lamella, or only to send requests."),
     ],
     *,
     region: Annotated[
-        str, typer.Option("--region", envvar="AWS_REGION", help="Where; in all regions by default.", show_default=False)
+        str, typer.Option("--region", help="Where; in all regions by default.", show_default=False)
     ] = "*",
     account: Annotated[
         str, typer.Option("--account", metavar="ID", help="The account's twelve digits.", show_default=False)

@@ -14,7 +14,8 @@ export        folders for other tools
 
 How whoever talks to AWS uses them:
 
-1. `settings.check()`, `check_release(settings, release)`: errors before anything is made.
+1. `settings.check()`, `check_release(settings, release)`: errors before anything is made. A release has a door of its
+   own where `needs_door(settings, models)` says so (`Names.door`, `DOOR_MEMORY_MB`, `DOOR_TIMEOUT_S`).
 2. `foundation(names, settings)` is deployed as `names.stack`. Its output `Bucket` names the bucket; packages go to the
    keys of their `ZipCode`, images into the repository of the output `Repository`, weights to `weights/DIGEST`, and
    files of a mount to `mount/DIGEST/...` (with `efs` the function of the output `Loader` copies them to the file
@@ -23,7 +24,9 @@ How whoever talks to AWS uses them:
    good (`Function.version`), since a later Lamella might compute others: then CloudFormation would publish anew.
 4. `template(names, settings, releases, live=N)` is deployed as an update: `releases` are all that are kept, the newest
    last; `live` is the number of the one that aliases and workflows stand for. A rollback is the same with another.
-   It needs the capability `CAPABILITY_NAMED_IAM`.
+   It needs the capability `CAPABILITY_NAMED_IAM`. `settings` are those with which the live release was made: they are
+   kept with it. `check_kept(releases)` says what one stack cannot hold; with another `mount`, none of the releases
+   before can be kept.
 
 The stack's outputs are `Bucket`, `Store`, `Release`, for each model one that begins with `Model` (JSON: `model`,
 `kind`, `arn`, `inline_bytes`), and, where there are such, `Door`, `HttpApi`, `FunctionUrl`, `Queue`, `DeadLetters`,
@@ -31,7 +34,7 @@ The stack's outputs are `Bucket`, `Store`, `Release`, for each model one that be
 
 A function's environment holds `LAMELLA_STORE` (`s3://BUCKET`); with `direct`, `LAMELLA_NEXT`, the ARN of what it
 invokes next, except in the last slice. The door's also has `LAMELLA_WORKFLOW`, a JSON object with `{"kind", "arn",
-"inline_bytes"}` for each model's name (with `single`, and a slice that is the door itself, its own name as `arn`), and
-with `s3_events` `LAMELLA_EVENTS`: `{"inputs": "inbox/", "results": "outbox/"}`. A schedule sends each function the ping
-of `lamella.runtime.payload`.
+"inline_bytes"}` for each model's name (with `single`, and a slice that is the door itself, its own name as `arn`), with
+`asynchronous` `LAMELLA_NAME`, what it invokes to answer later (`NAME:live`), and with `s3_events` `LAMELLA_EVENTS`:
+`{"inputs": "inbox/", "results": "outbox/"}`. A schedule sends each function the ping of `lamella.runtime.payload`.
 """

@@ -83,19 +83,14 @@ def door_statements(names: Names, settings: Settings, door: str, models: Sequenc
     invoked = {first for model, first in models if model.kind(settings) in ("direct", "single")} - {door}
     found = _objects(settings)
     if express:
-        actions = ["states:StartSyncExecution", *(["states:StartExecution"] if settings.asynchronous else [])]
-        found.append(statement("Express", actions, [sub(machine_arn(names, name)) for name in express]))
+        found.append(_on_machines("Express", ["states:StartSyncExecution"], names, express))
     if standard:
-        runs = [sub(machine_arn(names, name, run=True)) for name in standard]
-        found.append(
-            statement("Standard", ["states:StartExecution"], [sub(machine_arn(names, name)) for name in standard])
-        )
-        found.append(statement("Executions", ["states:DescribeExecution", "states:StopExecution"], runs))
+        found.append(_on_machines("Standard", ["states:StartExecution"], names, standard))
+        found.append(_on_machines("Executions", ["states:DescribeExecution"], names, standard, runs=True))
     if invoked:
         found.append(next_statement(invoked))
     if settings.asynchronous:
-        own = [sub(function_arn(door)), sub(f"{function_arn(door)}:*")]
-        found.append(statement("Later", ["lambda:InvokeFunction"], own))
+        found.append(statement("Later", ["lambda:InvokeFunction"], sub(f"{function_arn(door)}:*")))
     return found
 
 
@@ -118,6 +113,10 @@ def machine_arn(names: Names, model: str, *, run: bool = False) -> str:
     return f"{place}:{what}:{names.state_machine(model)}{tail}"
 
 
+def _on_machines(sid: str, actions: list[str], names: Names, models: Iterable[str], *, runs: bool = False) -> Json:
+    return statement(sid, actions, [sub(machine_arn(names, model, run=runs)) for model in models])
+
+
 def _objects(settings: Settings) -> list[Json]:
     actions = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"]
     seen, found = [REQUESTS], [statement("Requests", actions, bucket_keys(REQUESTS))]
@@ -125,6 +124,7 @@ def _objects(settings: Settings) -> list[Json]:
         seen.append(RESULTS)
         found.append(statement("Results", ["s3:GetObject", "s3:PutObject"], bucket_keys(RESULTS)))
     if settings.s3_events is not None:
+        seen.append(settings.s3_events.inputs)
         found.append(statement("Inputs", ["s3:GetObject"], bucket_keys(settings.s3_events.inputs)))
         found.append(statement("Answers", ["s3:PutObject"], bucket_keys(settings.s3_events.results)))
     listed = {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in seen]}}

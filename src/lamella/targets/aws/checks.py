@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import get_args
 
 from lamella.errors import UsageError
 from lamella.platforms.base import Architecture
 from lamella.runtime.function import Delivery
-from lamella.targets.aws.release import Release, needs_door
+from lamella.targets.aws.release import ImageCode, Release, needs_door
 from lamella.targets.aws.settings import Budget, HttpApi, MountKind, ObjectEvents, Settings, WorkflowKind
 
 EXPRESS_S = 300
@@ -116,6 +117,26 @@ def check_release(settings: Settings, release: Release) -> None:
         raise UsageError("a front door needs a function behind it", hint="deploy with the door's function")
     if needs_door(settings, release.models) and not any(function.is_door for function in release.functions):
         raise UsageError("these models need a door of their own", hint="deploy with the door's function")
+
+
+def check_kept(releases: Sequence[Release]) -> None:
+    """Refuse releases that one stack cannot hold: a function is of zip files or of images for good.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/images-create.html (a function's package type cannot be changed)
+
+    Raises:
+        UsageError: A function has been of the other kind.
+    """
+    kinds: dict[str, type] = {}
+    for release in releases:
+        for function in release.functions:
+            kind = type(function.code)
+            if kinds.setdefault(function.name, kind) is not kind:
+                new = "an image" if kind is ImageCode else "a zip file"
+                raise UsageError(
+                    f"`{function.name}` cannot become {new}: AWS keeps what a function is made of",
+                    hint="deploy under another name or stage, or delete the deployment first",
+                )
 
 
 def _check_choices(settings: Settings) -> None:

@@ -16,8 +16,8 @@ API, URL = "HttpApi", "FunctionUrl"
 API_MS = 30_000
 """An HTTP API's longest. https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html"""
 
-ROUTE = "ANY /v2/{path+}"
-"""All of the Open Inference Protocol v2."""
+ROUTES = {"HttpApiRoute": "ANY /v2/{path+}", "HttpApiUploads": "POST /lamella/uploads"}
+"""By logical id: all of the Open Inference Protocol v2, and where tensors go that are too large for a request."""
 
 _REQUESTS_PER_S = 20  # for each instance that there may be: a request takes 50 ms at least
 
@@ -99,7 +99,7 @@ def _api(names: Names, settings: Settings, api: HttpApi, door: Function) -> Reso
         "PayloadFormatVersion": "2.0",
         "TimeoutInMillis": API_MS,
     }
-    route: Json = {"ApiId": ref(API), "RouteKey": ROUTE, "Target": sub("integrations/${HttpApiIntegration}")}
+    route: Json = {"ApiId": ref(API), "Target": sub("integrations/${HttpApiIntegration}")}
     found: Resources = {
         API: resource(
             "ApiGatewayV2::Api", {"Name": names.part("api", longest=128), "ProtocolType": "HTTP", "Tags": tags}
@@ -114,8 +114,8 @@ def _api(names: Names, settings: Settings, api: HttpApi, door: Function) -> Reso
         route |= {"AuthorizationType": "JWT", "AuthorizerId": ref("HttpApiAuthorizer")}
     else:
         route["AuthorizationType"] = "AWS_IAM"
-    found["HttpApiRoute"] = resource("ApiGatewayV2::Route", route)
-    return found
+    routes = {name: resource("ApiGatewayV2::Route", {**route, "RouteKey": key}) for name, key in ROUTES.items()}
+    return {**found, **routes}
 
 
 def _jwt(api: HttpApi) -> Json:
@@ -159,7 +159,7 @@ def _permission(door: Function) -> Json:
         "Action": "lambda:InvokeFunction",
         "FunctionName": ref(alias_id(door)),
         "Principal": "apigateway.amazonaws.com",
-        "SourceArn": sub(f"{place}:${{{API}}}/*/*/v2/*"),
+        "SourceArn": sub(f"{place}:${{{API}}}/*"),
     }
     return resource("Lambda::Permission", properties)
 

@@ -162,7 +162,7 @@ def _parallel(tasks: dict[Step, Json]) -> Json:
 
 
 def _retry() -> list[Json]:
-    """As `workflow.retrying`: three attempts, but up to about a minute where there was no instance to spare.
+    """As a chain elsewhere: three attempts, but up to about a minute where there was no instance to spare.
 
     https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html (Retry field examples)
     """

@@ -18,16 +18,17 @@ _PASSING = ("requests/", "results/")
 _DAYS = 1
 
 
-def storage(names: Names, settings: Settings, *, notifications: Json | None = None) -> Resources:
+def storage(names: Names, settings: Settings, *, notifications: Json | None = None, images: bool = False) -> Resources:
     """The bucket and, with images, the repository.
 
     Args:
         names: Of the deployment.
         settings: Its settings.
         notifications: Whom the bucket tells of new objects.
+        images: Whether a release that is kept has images, whatever settings say now.
     """
     found = {BUCKET: _bucket(names, settings, notifications), "BucketPolicy": _bucket_policy()}
-    if settings.delivery == "image":
+    if images or settings.delivery == "image":
         found[REPOSITORY] = _repository(names, settings)
     return found
 

@@ -24,7 +24,7 @@ from lamella.targets.aws.functions import (
 from lamella.targets.aws.intrinsics import Json, Resources, att, ref, sub
 from lamella.targets.aws.mounts import FILE_SYSTEM, LOADER, mount_resources
 from lamella.targets.aws.naming import Names, logical_id
-from lamella.targets.aws.release import Function, Release
+from lamella.targets.aws.release import Function, ImageCode, Release
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.storage import BUCKET, REPOSITORY, storage
 from lamella.targets.aws.workflows import entrance, entrances, workflow_resources
@@ -46,8 +46,9 @@ def template(names: Names, settings: Settings, releases: Sequence[Release], *, l
 
     Args:
         names: Of the deployment.
-        settings: Its settings.
-        releases: Every release that is kept, the newest last; all of their functions have versions (`published`).
+        settings: Those with which the live release was made.
+        releases: Every release that is kept, the newest last; all of their functions have versions (`published`), and
+            they fit together (`checks.check_kept`).
         live: Number of the one that answers.
 
     Raises:
@@ -56,7 +57,8 @@ def template(names: Names, settings: Settings, releases: Sequence[Release], *, l
     kept = tuple(releases)
     current = next(release for release in kept if release.number == live)
     told = None if settings.s3_events is None else notifications(settings.s3_events)
-    found = {**storage(names, settings, notifications=told), **mount_resources(names, settings)}
+    images = any(isinstance(each.code, ImageCode) for release in kept for each in release.functions)
+    found = {**storage(names, settings, notifications=told, images=images), **mount_resources(names, settings)}
     for function_name in _function_names(kept):
         found |= _function(names, settings, kept, function_name, live)
     found |= workflow_resources(names, settings, current, kept)
@@ -124,7 +126,7 @@ def _variables(names: Names, settings: Settings, release: Release, function: Fun
     if settings.has_front_door and function == release.door:
         found["LAMELLA_WORKFLOW"] = entrances(names, settings, release)
         if settings.asynchronous:
-            found["LAMELLA_NAME"] = f"{function.name}:{ALIAS}"  # of its live version; a reference would be a circle
+            found["LAMELLA_NAME"] = f"{function.name}:{ALIAS}"
         if settings.s3_events is not None:
             events = {"inputs": settings.s3_events.inputs, "results": settings.s3_events.results}
             found["LAMELLA_EVENTS"] = json.dumps(events, separators=(",", ":"))

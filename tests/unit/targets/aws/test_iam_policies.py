@@ -49,12 +49,19 @@ def test_policies_stay_within_the_limit_and_allow_no_service_whole(purpose: Purp
 
 def test_whatever_changes_something_is_bound_to_lamellas_names_or_to_cloudformation() -> None:
     changing = ("Create", "Delete", "Put", "Update", "Attach", "Pass", "Modify", "Add", "Remove")
-    free = {"QueueReaders", "LogDeliveries", "Apis", "FileSystems", "Networks"}  # their names hold no `lamella`
+    free = {
+        "QueueReaders",
+        "LogDeliveries",
+        "Apis",
+        "FileSystems",
+        "Networks",
+        "ServiceRoles",
+    }  # their names hold no `lamella`
     for allowed in needed("deploy"):
         changes = any(action.partition(":")[2].startswith(changing) for action in allowed.actions)
         if changes and allowed.sid not in free:
-            assert all("lamella" in place or "vendedlogs" in place for place in allowed.resources), allowed.sid
-        if allowed.sid in ("QueueReaders", "FileSystems", "Networks"):
+            assert all("lamella" in place for place in allowed.resources), allowed.sid
+        if allowed.sid in ("QueueReaders", "FileSystems", "Networks", "ServiceRoles"):
             assert allowed.condition
 
 

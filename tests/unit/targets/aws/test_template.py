@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.aws_stacks import DELIVERIES, DOORS, NAMES, chain, of_type, release, settings, side_by_side, stack
 
+from lamella.errors import UsageError
+from lamella.targets.aws.checks import check_kept
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Release
 from lamella.targets.aws.settings import HttpApi, ObjectEvents, Settings
@@ -159,7 +161,7 @@ def test_functions_on_a_mount_read_it_and_only_the_loader_writes() -> None:
 def test_the_door_may_start_this_deployments_workflows_only() -> None:
     found = stack(settings(**DOORS), chain(2))
     allowed = {entry["Sid"]: entry for entry in statements(found, role_of(found, function_of(found, "door")))}
-    assert allowed["Express"]["Action"] == ["states:StartSyncExecution", "states:StartExecution"]
+    assert allowed["Express"]["Action"] == ["states:StartSyncExecution"]
     assert [text["Fn::Sub"].rpartition(":")[2] for text in allowed["Express"]["Resource"]] == ["lamella-bert-dev-bert"]
     assert "Next" not in allowed
 
@@ -236,6 +238,21 @@ def test_provisioned_instances_are_where_requests_go_and_of_the_live_version_onl
     assert alias["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": 2}
 
 
+def test_a_repository_stays_as_long_as_a_kept_release_needs_it() -> None:
+    image, package = settings(delivery="image"), settings()
+    first = published(NAMES, image, release(image, chain(1, "old")))
+    second = published(NAMES, package, release(package, chain(1, "new"), number=2))
+    assert "Repository" in template(NAMES, package, [first, second], live=2)["Resources"]
+    assert "Repository" not in template(NAMES, package, [second], live=2)["Resources"]
+
+
+def test_a_function_does_not_turn_from_a_package_into_an_image() -> None:
+    first = release(settings(), chain(1))
+    check_kept([first, release(settings(), chain(1), number=2, digest="1" * 64)])
+    with pytest.raises(UsageError, match="cannot become an image"):
+        check_kept([first, release(settings(delivery="image"), chain(1), number=2)])
+
+
 def test_a_queue_hides_what_is_worked_on_for_six_timeouts() -> None:
     found = stack(settings(s3_events=ObjectEvents(50, 20, "in/", "out/")), chain(2))
     [reader] = of_type(found, "Lambda::EventSourceMapping").values()
@@ -250,8 +267,8 @@ def test_an_api_with_tokens_checks_issuer_and_audience() -> None:
     found = stack(settings(http_api=HttpApi("jwt", "https://issuer.example", ("me", "you"))), chain(2))
     [authorizer] = of_type(found, "ApiGatewayV2::Authorizer").values()
     assert authorizer["JwtConfiguration"] == {"Issuer": "https://issuer.example", "Audience": ["me", "you"]}
-    [route] = of_type(found, "ApiGatewayV2::Route").values()
-    assert (route["AuthorizationType"], route["AuthorizerId"]) == ("JWT", {"Ref": "HttpApiAuthorizer"})
+    for route in of_type(found, "ApiGatewayV2::Route").values():
+        assert (route["AuthorizationType"], route["AuthorizerId"]) == ("JWT", {"Ref": "HttpApiAuthorizer"})
 
 
 def test_the_door_knows_how_each_model_is_started() -> None:
