@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 from tests.functional.local_functions import LIMITS
@@ -91,6 +92,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
+        with urlopen(Request(f"{endpoint}/moto-api/reset", b"", method="POST"), timeout=20):
+            pass  # what servers in this process know is one
         client = boto3.client("s3", endpoint_url=endpoint)
         client.create_bucket(Bucket="deployment", CreateBucketConfiguration={"LocationConstraint": REGION})
         client.close()

@@ -74,15 +74,18 @@ def expected(model: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def chained(platform: LocalPlatform, model: Path, folder: Path, place: str) -> Deployed:
-    three = sliced(model, 3)
+def three(model: Path) -> Path:
+    return sliced(model, 3)
+
+
+@pytest.fixture(scope="module")
+def chained(platform: LocalPlatform, three: Path, folder: Path, place: str) -> Deployed:
     return deploy(platform, three, name="mlp", store=place, cache=folder / "cache", events=EVENTS)
 
 
 @pytest.fixture(scope="module")
-def tight(platform: LocalPlatform, model: Path, folder: Path, place: str, chained: Deployed) -> Deployed:
+def tight(platform: LocalPlatform, three: Path, folder: Path, place: str) -> Deployed:
     """The same with hardly any room in an event."""
-    three = model.parent / "slices-3"
     return deploy(platform, three, name="tight", store=place, cache=folder / "cache", inline_bytes=64)
 
 
@@ -167,14 +170,15 @@ def test_large_tensors_go_around_the_door(tight: Deployed, expected: Any, store:
     status, content, _ = tight.http("POST", "/lamella/uploads")
     upload = json.loads(content)
     assert status == 201
-    with urlopen(Request(upload["url"], X.tobytes(), method="PUT")) as put:
+    headers = {"Content-Type": "application/octet-stream"}
+    with urlopen(Request(upload["url"], X.tobytes(), headers, method="PUT"), timeout=20) as put:
         assert put.status == 200
     parameters = {"uri": upload["uri"], "sha256": sha256(X.tobytes()).hexdigest()}
     entry = {"name": "x", "shape": list(X.shape), "datatype": "FP32", "parameters": parameters}
     status, found = tight.infer("tight", {"inputs": [entry], "parameters": {"references": True}})
     assert status == 200
     (output,) = found["outputs"]
-    with urlopen(output["parameters"]["url"]) as got:
+    with urlopen(output["parameters"]["url"], timeout=20) as got:
         raw = got.read()
     assert sha256(raw).hexdigest() == output["parameters"]["sha256"]
     np.testing.assert_allclose(np.frombuffer(raw, np.float32).reshape(output["shape"]), expected, rtol=1e-6)
@@ -204,7 +208,9 @@ def test_requests_are_answered_later(deployed: tuple[str, Deployed], expected: A
     )
     status, found = until_answered(door, headers["Location"])
     assert (status, "has shape [1]" in found["error"]) == (400, True)
-    assert keys(store) == []
+    deadline = monotonic() + 60
+    while keys(store):  # the answer is there first: nothing is lost if the function ends in between
+        assert monotonic() < deadline
 
 
 def until_answered(door: Deployed, location: str) -> tuple[int, dict[str, Any]]:
@@ -269,10 +275,10 @@ def test_a_schedule_keeps_every_slice_warm(chained: Deployed, single: Deployed) 
 
 
 def test_a_slice_that_fails_is_named(
-    platform: LocalPlatform, model: Path, folder: Path, place: str, chained: Deployed, store: Store
+    platform: LocalPlatform, three: Path, folder: Path, place: str, store: Store
 ) -> None:
     """However many functions are between it and the door."""
-    door = deploy(platform, model.parent / "slices-3", name="broken", store=place, cache=folder / "cache")
+    door = deploy(platform, three, name="broken", store=place, cache=folder / "cache")
     functions = {status.name for status in platform.functions()}
     assert "broken-slice-2" in functions
     platform.delete("broken-slice-2")

@@ -39,7 +39,7 @@ def way_out(kind: str) -> str:
     """What helps against an error of this kind."""
     if "TooManyRequests" in kind:
         return "send fewer requests at a time, or allow the functions more concurrency"
-    if "Timeout" in kind or "timed out" in kind.lower():
+    if any(word in kind.lower() for word in ("timeout", "timed out", "timedout")):
         return "give the functions more memory, which brings more processor time, or a longer timeout"
     if "OutOfMemory" in kind or "ExitError" in kind:
         return "if its log says that it ran out of memory, give it more or cut the model into more slices"
