@@ -61,7 +61,7 @@ class DeploymentBucket:
             self._account.call("s3", "delete_objects", Bucket=self.name, Delete={"Objects": entries, "Quiet": True})
 
     def empty(self) -> None:
-        """Delete every object in every version, and what was never uploaded to its end; nothing if there is no bucket."""
+        """Delete every version of every object, and uploads that broke off; nothing if there is no bucket."""
         if self._account.try_call("s3", "head_bucket", *_MISSING, Bucket=self.name) is None:
             return
         for kind in ("Versions", "DeleteMarkers"):

@@ -34,7 +34,7 @@ def check_quotas(account: Account, settings: Settings, release: Release, *, rese
     wanted = settings.concurrency * len(release.functions)
     if wanted > free:
         raise PlanError(
-            f"{len(release.functions)} functions with {settings.concurrency} instances each reserve {wanted}, and of the "
-            f"{limits['ConcurrentExecutions']} in {account.region} this account can reserve {max(0, free)}",
+            f"{len(release.functions)} functions with {settings.concurrency} instances each reserve {wanted}, and of "
+            f"the {limits['ConcurrentExecutions']} in {account.region} this account can reserve {max(0, free)}",
             hint="reserve less (`--concurrency`), or none (`--concurrency none`), or ask AWS for a higher quota",
         )

@@ -82,7 +82,7 @@ def _hint(code: str) -> str | None:
     if code in _UNKNOWN:
         return "see which credentials are used: `aws sts get-caller-identity`, `AWS_PROFILE`, `AWS_ACCESS_KEY_ID`"
     if code in _DENIED:
-        return "`lamella iam-policy deploy` prints what deploying must be allowed, `lamella iam-policy run` what asking must"
+        return "`lamella iam-policy` prints what must be allowed, to deploy or to send requests"
     if code in _THROTTLED:
         return "AWS takes no more calls for a moment: run it again, it goes on where it stopped"
     if code in _QUOTA:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.errors import UsageError
-from lamella.packaging.door import HANDLER, build_door
-from lamella.packaging.zip import Packed, write_zip
+from lamella.packaging.door import HANDLER, DoorPackage, build_door
+from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
 from lamella.targets.aws.bucket import DeploymentBucket
@@ -51,6 +51,9 @@ RESERVED_VARIABLES = frozenset(
     }
 )
 """What AWS Lambda sets itself. https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
+
+ANY_STORE = "s3://lamella"
+"""Packages need what reads S3; which bucket it is, their environment says."""
 
 _OFFERED = ("package", "object-store")
 
@@ -102,14 +105,14 @@ class Releasing:
     Args:
         names: Of the deployment.
         settings: Its settings.
-        bucket: Its bucket.
+        bucket: Its bucket; None: nothing is uploaded, and packages count with the bytes that they unpack to.
     """
 
-    def __init__(self, names: Names, settings: Settings, bucket: DeploymentBucket) -> None:
+    def __init__(self, names: Names, settings: Settings, bucket: DeploymentBucket | None) -> None:
         self._names, self._settings, self._bucket = names, settings, bucket
 
     def release(self, number: int, wanted: Wanted, built: Sequence[BuiltModel]) -> Release:
-        """A release whose packages are all in the bucket.
+        """A release; its packages are in the bucket then.
 
         Raises:
             PlanError: The platform does not allow what is wanted.
@@ -133,7 +136,7 @@ class Releasing:
     def _slice(
         self, deployed: DeployedFunction, package: Package, environment: Mapping[str, str], *, is_door: bool
     ) -> Function:
-        code, size = self._uploaded(package, package.sha256)
+        code, size = self._uploaded(package)
         found = Function(
             name=self._names.function(deployed.name),
             model=deployed.model,
@@ -155,9 +158,9 @@ class Releasing:
             platform=wanted.platform,
             architecture=self._settings.architecture,
             python=self._settings.python,
-            store=self._bucket.uri,
+            store=ANY_STORE,
         )
-        code, size = self._uploaded(package, package.sha256)
+        code, size = self._uploaded(package)
         return Function(
             name=self._names.door,
             model=None,
@@ -173,9 +176,11 @@ class Releasing:
         steps = (replace(step, function=self._names.function(step.function)) for step in workflow.steps)
         return replace(workflow, steps=tuple(steps))
 
-    def _uploaded(self, package: Packed, digest: str) -> tuple[ZipCode, int]:
+    def _uploaded(self, package: Package | DoorPackage) -> tuple[ZipCode, int]:
         """A package that is in the bucket, and the bytes of its zip file."""
-        key = f"{PACKAGES}{digest}.zip"
+        key = f"{PACKAGES}{package.sha256}.zip"
+        if self._bucket is None:
+            return ZipCode(key), package.unzipped_bytes
         size = self._bucket.size(key)
         if size is None:
             with tempfile.TemporaryDirectory(prefix="lamella-") as folder:

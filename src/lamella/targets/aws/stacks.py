@@ -178,8 +178,8 @@ class Stacks:
         """What went wrong first: what fails later is mostly cancelled because of it."""
         events = [_progress(event) for event in reversed(self._events(stack)) if event["EventId"] not in seen]
         failed = [event for event in events if event.status.endswith("_FAILED") and "cancelled" not in event.reason]
-        said = "".join(f"\n  {event.resource} ({event.kind}): {event.reason}" for event in failed[:_SHOWN])
-        return RemoteError(f"the stack `{name}` {what}{':' if said else ''}{said}", hint=_way_out(failed))
+        said = "; ".join(f"{event.resource} ({event.kind}): {event.reason}" for event in failed[:_SHOWN])
+        return RemoteError(f"the stack `{name}` {what}{': ' if said else ''}{said}", hint=_way_out(failed))
 
     def _settled(self, name: str) -> dict[str, Any] | None:
         """A stack once nothing changes in it, which an earlier run may have begun; None where there is none."""
@@ -252,7 +252,7 @@ def _way_out(failed: Sequence[Progress]) -> str:
     if "limit" in said or "quota" in said or "unreserved" in said:
         return "ask AWS for a higher quota (Service Quotas), or for less: `--concurrency`, `--memory`"
     if "not authorized" in said or "accessdenied" in said or "access denied" in said:
-        return "`lamella iam-policy deploy` prints what deploying must be allowed"
+        return "`lamella iam-policy` prints what deploying must be allowed"
     if "rate exceeded" in said or "throttl" in said:
         return "AWS takes no more calls for a moment: run it again"
     return "what was there before is there still; the reason is AWS's own"

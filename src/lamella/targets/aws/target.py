@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from lamella.errors import LamellaError, RemoteError, UsageError
@@ -17,7 +17,7 @@ from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
 from lamella.targets.aws.release import Release, ZipCode
-from lamella.targets.aws.releasing import PACKAGES, Releasing, build, check_wanted
+from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build, check_wanted
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.stacks import Progress, Stacks
 from lamella.targets.aws.template import foundation, published, template
@@ -41,7 +41,21 @@ PLATFORM = "aws-lambda"
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
 _TEMPLATE = "lamella/template.json"
 _WEIGHTS = "weights/"
-_ANY_STORE = "s3://lamella"  # packages need what reads S3; which bucket it is, their environment says
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What deploying would do.
+
+    Attributes:
+        changes: To functions.
+        settings: How it would be set up.
+        release: What would be deployed; packages count with the bytes that they unpack to.
+    """
+
+    changes: tuple[Change, ...]
+    settings: Settings
+    release: Release
 
 
 class AwsTarget:
@@ -69,13 +83,20 @@ class AwsTarget:
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
+        return list(self.preview(wanted).changes)
+
+    def preview(self, wanted: Wanted) -> Preview:
+        """The same, with what would be deployed, from which its price can be estimated."""
         check_wanted(wanted)
-        found = self._read(self._names(wanted.name, wanted.stage))
+        names, settings = self._names(wanted.name, wanted.stage), self._settings_of(wanted)
+        found = self._read(names)
         if wanted.delivery == "object-store" and found is None:
             wanted = replace(wanted, delivery="package")  # there is no bucket yet that weights could go to
-        store = _ANY_STORE if found is None else found.deployment.store
-        built = build(wanted, self._settings_of(wanted), store)
-        return changes(None if found is None else found.deployment, functions_of(wanted, built))
+        built = build(wanted, settings, ANY_STORE if found is None else found.deployment.store)
+        release = Releasing(names, settings, None).release(1, wanted, built)
+        check_release(settings, release)
+        there = None if found is None else found.deployment
+        return Preview(tuple(changes(there, functions_of(wanted, built))), settings, release)
 
     def apply(self, wanted: Wanted) -> Deployment:
         """Deploy a new version of all functions, and let it answer as soon as all of them are there.
@@ -200,6 +221,15 @@ class AwsTarget:
         """
         return self._found(self._names(name, stage))[1]
 
+    @property
+    def region(self) -> str:
+        """Where it deploys to."""
+        return self._account.region
+
+    def stack_of(self, name: str, *, stage: str = DEFAULT_STAGE) -> str:
+        """The name of a deployment's stack, whether there is one or not."""
+        return self._names(name, stage).stack
+
     def logs(
         self,
         name: str,
@@ -270,7 +300,10 @@ class AwsTarget:
         try:
             self._remove(names)
         except LamellaError as other:
-            error.add_note(f"what was made until then could not be removed: {other}")
+            raise RemoteError(
+                f"{error}; and what was made until then could not be removed: {other}",
+                hint="run it again, or `lamella delete`",
+            ) from error
 
     def _remove(self, names: Names) -> None:
         DeploymentBucket(self._account, str(names.bucket)).empty()
