@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from zipfile import ZIP_STORED
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,5 +36,4 @@ def aws(localstack: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": localstack}.items():
             patch.setenv(name, value)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setattr("lamella.packaging.zip.ZIP_DEFLATED", ZIP_STORED)  # deflating takes most of the time, 5 s a slice
         yield localstack

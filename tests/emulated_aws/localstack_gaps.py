@@ -23,7 +23,7 @@ _changed = ChangeSetModelExecutor._execute_resource_change
 
 
 def _change(self, name, before, after):
-    """LocalStack replaces a resource whose identity refers to another that changes, even where its value is the same."""
+    """LocalStack replaces what refers by its identity to something that changes, also where the value stays."""
     if before and after and before.resource_type == after.resource_type and after.requires_replacement:
         provider = ResourceProviderExecutor.try_load_resource_provider(after.resource_type)
         identity = [path.removeprefix("/properties/") for path in provider.SCHEMA["createOnlyProperties"]]

@@ -2,12 +2,12 @@
 
     EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 LISTENER=5 TEMPORARY=/tmp python localstack_program.py
 
-LocalStack runs functions in containers. Here each instance is a process of AWS's own Runtime Interface Emulator instead,
-with AWS's own runtime client in it, which is what the containers hold, too.
+LocalStack runs functions in containers. Here each instance is a process of AWS's own Runtime Interface Emulator
+instead, with AWS's own runtime client in it, which is what the containers hold, too.
 
 LocalStack and its functions listen on whatever interfaces there are, so they get a network of their own, with nothing
-in it but a loopback interface. The file descriptor `LISTENER` is a listening socket outside of it: what arrives there is
-passed on to `PORT` inside.
+in it but a loopback interface. The file descriptor `LISTENER` is a listening socket outside of it: what arrives there
+is passed on to `PORT` inside.
 """
 
 import fcntl
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -31,13 +32,11 @@ tempfile.tempdir = os.environ["TEMPORARY"]
 _FAILED_MARKS = ("errorType", "errorMessage")
 _START_S = 30.0
 
-import psutil  # noqa: E402 - LocalStack's own
-from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager  # noqa: E402
-from localstack.services.lambda_ import provider  # noqa: E402
-from localstack.services.lambda_.invocation.lambda_models import InvocationResult  # noqa: E402
-
-
-from localstack_gaps import fill  # noqa: E402 - beside this file
+import psutil
+from localstack.services.lambda_ import provider
+from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager
+from localstack.services.lambda_.invocation.lambda_models import InvocationResult
+from localstack_gaps import fill  # beside this file
 
 
 def free_port() -> int:
@@ -48,7 +47,7 @@ def free_port() -> int:
 class Emulated(runtime_executor.RuntimeExecutor):
     """One instance of a function."""
 
-    def start(self, env_vars):  # noqa: ANN001, ANN201
+    def start(self, env_vars):
         settings = self.function_version.config
         task = settings.code.get_unzipped_code_location()
         self.port = free_port()
@@ -86,7 +85,7 @@ class Emulated(runtime_executor.RuntimeExecutor):
             )
         self._wait()
 
-    def _wait(self):  # noqa: ANN202
+    def _wait(self):
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             try:
@@ -98,32 +97,30 @@ class Emulated(runtime_executor.RuntimeExecutor):
                 time.sleep(0.01)
         raise TimeoutError(self.get_logs())
 
-    def stop(self):  # noqa: ANN201
-        try:
+    def stop(self):
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended by itself
         self.process.wait()
         self.temporary.cleanup()
 
-    def get_address(self):  # noqa: ANN201
+    def get_address(self):
         return "127.0.0.1"
 
-    def get_endpoint_from_executor(self):  # noqa: ANN201
+    def get_endpoint_from_executor(self):
         return "127.0.0.1"
 
-    def get_runtime_endpoint(self):  # noqa: ANN201
+    def get_runtime_endpoint(self):
         return f"http://127.0.0.1:{PORT}"
 
-    def invoke(self, payload):  # noqa: ANN001, ANN201
+    def invoke(self, payload):
         before = self.log.stat().st_size
-        request = Request(  # noqa: S310
+        request = Request(
             f"http://127.0.0.1:{self.port}/2015-03-31/functions/function/invocations",
             payload["payload"].encode(),
             {"Content-Type": "application/json"},
         )
         try:
-            with urlopen(request, timeout=905) as answer:  # noqa: S310
+            with urlopen(request, timeout=905) as answer:
                 body = answer.read()
         except HTTPError as error:
             body = error.read()
@@ -134,16 +131,16 @@ class Emulated(runtime_executor.RuntimeExecutor):
             body = json.dumps({"errorType": kind, "errorMessage": body.decode(errors="replace")}).encode()
         return InvocationResult(payload["invoke-id"], body, is_error=failed, logs=logs)
 
-    def get_logs(self):  # noqa: ANN201
+    def get_logs(self):
         return self.log.read_text(errors="replace")
 
     @classmethod
-    def prepare_version(cls, function_version):  # noqa: ANN001, ANN206
+    def prepare_version(cls, function_version):
         if function_version.config.code:
             function_version.config.code.prepare_for_execution()
 
     @classmethod
-    def cleanup_version(cls, function_version):  # noqa: ANN001, ANN206
+    def cleanup_version(cls, function_version):
         pass
 
 

@@ -45,7 +45,7 @@ def runtime_emulator() -> Path:
 
 @contextmanager
 def localstack(folder: Path) -> Iterator[str]:
-    """The URL of all of its services. Nothing of it is left afterwards, neither processes nor files outside `folder`."""
+    """The URL of all of its services. No process of it is left afterwards, and no file outside of `folder`."""
     if sys.platform != "linux":
         pytest.skip("functions need Linux")
     python, emulator = localstack_python(), folder / "rie"

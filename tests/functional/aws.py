@@ -60,10 +60,16 @@ def bucket_of(name: str, stage: str = "dev") -> str:
     return str(target().outputs(name, stage=stage)["Bucket"])
 
 
+def stacks() -> list[str]:
+    """Names of all stacks; LocalStack also lists those that were deleted."""
+    found = client("cloudformation").describe_stacks()["Stacks"]
+    return [stack["StackName"] for stack in found if stack["StackStatus"] != "DELETE_COMPLETE"]
+
+
 def everything(name: str) -> list[str]:
     """What there is of a deployment, as each service lists it."""
     found = [
-        *(stack["StackName"] for stack in client("cloudformation").describe_stacks()["Stacks"]),
+        *stacks(),
         *(function["FunctionName"] for function in client("lambda").list_functions()["Functions"]),
         *(url["EventSourceArn"] for url in client("lambda").list_event_source_mappings()["EventSourceMappings"]),
         *(machine["name"] for machine in client("stepfunctions").list_state_machines()["stateMachines"]),
@@ -75,10 +81,11 @@ def everything(name: str) -> list[str]:
     return [each for each in found if f"lamella-{name}" in each]
 
 
-def gone(name: str) -> None:
-    """Delete what a test that failed has left."""
-    with suppress(NotDeployedError):
-        target().delete(name)
+def remove_all() -> None:
+    """Delete what a test has left."""
+    for name in {stack.split("-")[1] for stack in stacks()}:
+        with suppress(NotDeployedError):
+            target().delete(name)
 
 
 def environment() -> dict[str, str]:

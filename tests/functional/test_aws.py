@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import models
-from tests.functional import aws as emulated
-from tests.functional.aws import X, assert_same, bucket_of, everything, keys, sliced, target, wanted
+from tests.functional.aws import X, assert_same, bucket_of, everything, keys, remove_all, sliced, target, wanted
 from tests.functional.test_tensor_splits import KIB, classifier, limit
 
 import lamella
@@ -23,62 +22,67 @@ def nothing_left(aws: str) -> Iterator[None]:
     """A test may fail and leave what the next one would trip over."""
     del aws
     yield
-    for name in {stack["StackName"].split("-")[1] for stack in emulated.client("cloudformation").describe_stacks()["Stacks"]}:
-        emulated.gone(name)
+    remove_all()
 
 
-@pytest.mark.parametrize(
-    ("delivery", "workflow", "slices"),
-    [
-        ("package", "express", 2),
-        ("package", "standard", 2),
-        ("package", "direct", 2),
-        ("package", "express", 1),
-        ("object-store", "express", 2),
-    ],
-)
-def test_a_deployment_from_its_first_version_to_its_end(
-    delivery: Any, workflow: Any, slices: int, tmp_path: Path
-) -> None:
+LARGE = np.random.default_rng(0).standard_normal((60_000, 32), np.float32)  # 7.7 MB, above what an event may hold
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_a_deployment_from_its_first_version_to_its_end(slices: int, tmp_path: Path) -> None:
     old = sliced(models.mlp(tmp_path / "old.onnx"), tmp_path / "old", slices)
     new = sliced(models.mlp(tmp_path / "new.onnx", layers=6), tmp_path / "new", slices)
-    aws = target(delivery=delivery, workflow=workflow)
-    first = aws.apply(wanted(NAME, old, delivery=delivery))
+    aws = target()
+    first = aws.apply(wanted(NAME, old))
     assert [(function.slice, function.version) for function in first.version.functions] == [
         (index, "1") for index in range(slices)
     ]
-    bucket = bucket_of(NAME)
-
     answer = aws.infer(NAME, {"x": X})
     assert_same(answer.outputs, old, {"x": X})
     assert [(run.slice, run.cold_start) for run in answer.timeline] == [(index, True) for index in range(slices)]
-    rows = np.random.default_rng(0).standard_normal((60_000, 32), np.float32)  # 7.7 MB, above what an event may hold
-    assert_same(aws.infer(NAME, {"x": rows}).outputs, old, {"x": rows})
-    assert keys(bucket, "requests/") == []
-    alone = aws.infer(NAME, {"x": X}, slice=0)
-    assert [run.slice for run in alone.timeline] == [0]
+    assert [run.slice for run in aws.infer(NAME, {"x": X}, slice=0).timeline] == [0]
     with pytest.raises(InputError):
         aws.infer(NAME, {"x": X[0]})
     reports = [line for line in aws.logs(NAME) if line.text.startswith("REPORT RequestId: ")]
     assert {line.slice for line in reports} == set(range(slices))
     assert {line.function for line in reports} == {f"model-dev-slice-{index}" for index in range(slices)}
 
-    second = aws.apply(wanted(NAME, new, delivery=delivery))
+    second = aws.apply(wanted(NAME, new))
     assert (second.live, [version.number for version in second.versions]) == (2, [1, 2])
     assert second.version.functions[-1].version == "2"
-    assert_same(aws.infer(NAME, {"x": X}).outputs, new, {"x": X})
-    assert_same(aws.infer(NAME, {"x": X}, version=1).outputs, old, {"x": X})
-    assert_same(aws.infer(NAME, {"x": rows}, version=1).outputs, old, {"x": rows})
+    for target_ in (aws, target()):  # who deployed it, and whoever else has the account
+        assert_same(target_.infer(NAME, {"x": X}).outputs, new, {"x": X})
+        assert_same(target_.infer(NAME, {"x": X}, version=1).outputs, old, {"x": X})
     assert aws.rollback(NAME).live == 1
     assert_same(target().infer(NAME, {"x": X}).outputs, old, {"x": X})
     assert_same(target().infer(NAME, {"x": X}, version=2).outputs, new, {"x": X})
     assert [(found.key, found.live) for found in target().status()] == [("model@dev", 1)]
-    assert keys(bucket, "requests/") == []
 
     aws.delete(NAME)
     assert everything(NAME) == []
     with pytest.raises(NotDeployedError):
         aws.infer(NAME, {"x": X})
+
+
+@pytest.mark.parametrize(
+    ("delivery", "workflow"), [("package", "standard"), ("package", "direct"), ("object-store", "express")]
+)
+def test_however_slices_are_joined_and_delivered(delivery: Any, workflow: Any, tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 2)
+    aws = target(workflow=workflow)
+    aws.apply(wanted(NAME, directory, delivery=delivery))
+    for x in (X, LARGE):
+        assert_same(aws.infer(NAME, {"x": x}).outputs, directory, {"x": x})
+    assert keys(bucket_of(NAME), "requests/") == []
+    second = aws.apply(wanted(NAME, directory, delivery=delivery, memory_mb=2048))
+    assert {function.memory_mb for function in second.version.functions} == {2048}
+    for version in (None, 1):
+        assert_same(aws.infer(NAME, {"x": LARGE}, version=version).outputs, directory, {"x": LARGE})
+    assert aws.rollback(NAME).live == 1
+    assert_same(aws.infer(NAME, {"x": X}).outputs, directory, {"x": X})
+    assert keys(bucket_of(NAME), "requests/") == []
+    aws.delete(NAME)
+    assert everything(NAME) == []
 
 
 @pytest.mark.parametrize("workflow", ["express", "standard"])

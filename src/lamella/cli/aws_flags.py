@@ -102,6 +102,7 @@ def _flags(  # a signature, from which the verb gets its flags
 
 
 _PARAMETERS = inspect.signature(_flags).parameters
+_HINTS = get_type_hints(_flags, include_extras=True)
 
 
 def with_aws_flags(verb: Callable[..., None]) -> Callable[..., None]:
@@ -112,9 +113,10 @@ def with_aws_flags(verb: Callable[..., None]) -> Callable[..., None]:
         aws = {name: given.pop(name) for name in _PARAMETERS}
         verb(**given, aws=aws)
 
-    own = [entry for name, entry in inspect.signature(verb).parameters.items() if name != "aws"]
-    called.__signature__ = inspect.Signature([*own, *_PARAMETERS.values()])  # type: ignore[attr-defined]
-    hints = get_type_hints(verb, include_extras=True) | get_type_hints(_flags, include_extras=True)
+    hints = get_type_hints(verb, include_extras=True) | _HINTS
+    parameters = {**inspect.signature(verb).parameters, **_PARAMETERS}
+    own = [entry.replace(annotation=hints[name]) for name, entry in parameters.items() if name != "aws"]
+    called.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
     called.__annotations__ = {name: hint for name, hint in hints.items() if name != "aws"}
     return called
 
@@ -129,7 +131,7 @@ def check_local(region: str | None, profile: str | None, aws: Chosen) -> None:
         raise UsageError("this machine has no regions and profiles", hint="say `--target aws`, or leave them out")
     for name, parameter in _PARAMETERS.items():
         if aws[name] != parameter.default:
-            flag = get_type_hints(_flags, include_extras=True)[name].__metadata__[0].param_decls[0]
+            flag = _HINTS[name].__metadata__[0].default  # where an `Annotated` option has its name
             raise UsageError(f"`{flag}` is for AWS", hint="say `--target aws`, or leave it out")
 
 

@@ -163,7 +163,7 @@ def deploy(
             store=str(Path(store).absolute()) if store is not None and "://" not in store else store,
             mount=None if mount is None else mount.absolute(),
             cold=cold,
-            **({} if settings is None else {"temporary_mb": settings.temporary_mb}),
+            temporary_mb=512 if settings is None else settings.temporary_mb,
         )
         if settings is not None:
             on_aws.deploy(wanted, settings, dry_run=dry_run, yes=yes, json=json)

@@ -66,7 +66,7 @@ def export(
     """Write a deployment on AWS as a folder for CloudFormation, Terraform or the CDK. Needs no account."""
     from lamella.targets.aws.exporting import export as write
     from lamella.targets.aws.settings import Settings
-    from lamella.targets.deploying import name_of
+    from lamella.targets.sources import name_of
 
     bare, named = key(name or name_of(sliced), stage)
     memory_mb = None if memory is None else parse_memory_mb(memory)

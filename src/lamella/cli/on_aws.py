@@ -112,7 +112,9 @@ def show(found: Mapping[str, Any]) -> None:
 
 
 def _doors(outputs: Mapping[str, str], models: Sequence[str]) -> list[dict[str, str]]:
-    """Where it answers without AWS's tools: requests to URLs are signed, or bring a token."""
+    """Where it answers without Lamella: requests to URLs are signed, or bring a token."""
+    from lamella.targets.aws.settings import ObjectEvents
+
     found = []
     for base in (outputs.get("HttpApi"), outputs.get("FunctionUrl")):
         if base is not None:
@@ -121,7 +123,9 @@ def _doors(outputs: Mapping[str, str], models: Sequence[str]) -> list[dict[str, 
                 for model in models
             ]
     if "Queue" in outputs:
-        found += [{"kind": "s3", "model": model, "url": f"{outputs['Store']}/inbox/{model}/"} for model in models]
+        below = {model: f"{model}/" if len(models) > 1 else "" for model in models}
+        inputs = f"{outputs['Store']}/{ObjectEvents().inputs}"
+        found += [{"kind": "s3", "model": model, "url": f"{inputs}{below[model]}"} for model in models]
     return found
 
 

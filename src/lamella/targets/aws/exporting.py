@@ -13,7 +13,7 @@ from lamella.targets.aws.release import Function, Model, Release, ZipCode
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.template import published, template
 from lamella.targets.base import DEFAULT_STAGE, DEFAULT_TIMEOUT_S
-from lamella.targets.deploying import name_of
+from lamella.targets.sources import name_of
 from lamella.targets.state import check_name
 from lamella.workflow.manifest import read_manifest
 from lamella.workflow.steps import check_travels, workflow_of
