@@ -1,6 +1,11 @@
 """What CloudFormation does and LocalStack does not: resources change where they are, unless their identity changes."""
 
-from localstack.services.cloudformation.engine.v2.change_set_model_executor import ChangeSetModelExecutor
+from localstack.aws.api.cloudformation import ChangeAction, ChangeSetType, StackStatus
+from localstack.services.cloudformation.engine.v2.change_set_model_executor import (
+    ChangeSetModelExecutor,
+    ChangeSetModelExecutorResult,
+)
+from localstack.services.cloudformation.engine.v2.change_set_model_preproc import PreprocProperties
 from localstack.services.cloudformation.resource_provider import (
     OperationStatus,
     ProgressEvent,
@@ -12,8 +17,9 @@ from localstack.services.s3.resource_providers.aws_s3_bucket import S3BucketProv
 
 
 def fill() -> None:
-    """Let CloudFormation update aliases, buckets and log groups."""
+    """Let CloudFormation update aliases, buckets and log groups, and take back an update that fails."""
     ChangeSetModelExecutor._execute_resource_change = _change
+    ChangeSetModelExecutor.execute = _execute
     LambdaAliasProvider.update = _update_alias
     S3BucketProvider.update = _update_bucket
     LogsLogGroupProvider.update = _update_log_group
@@ -30,6 +36,59 @@ def _change(self, name, before, after):
         was, now = before.properties.properties, after.properties.properties
         after.requires_replacement = any(was.get(key) != now.get(key) for key in identity)
     return _changed(self, name, before, after)
+
+
+_executed = ChangeSetModelExecutor.execute
+
+
+def _execute(self):
+    """As CloudFormation: an update that fails ends as what was there before, and its stack is `UPDATE_ROLLBACK_COMPLETE`.
+
+    LocalStack leaves it half-changed and says `ROLLBACK_COMPLETE`.
+    """
+    change, stack = self._change_set, self._change_set.stack
+    if change.change_set_type != ChangeSetType.UPDATE:
+        return _executed(self)
+    before, said = dict(stack.resolved_resources), stack.set_stack_status
+
+    def say(status, *reason):
+        back = status in (StackStatus.ROLLBACK_IN_PROGRESS, StackStatus.ROLLBACK_COMPLETE)
+        said(StackStatus.UPDATE_ROLLBACK_IN_PROGRESS if back else status, *reason)
+
+    stack.set_stack_status = say
+    try:
+        result = _executed(self)
+        if not result.failure_message:
+            return result
+        said(StackStatus.UPDATE_ROLLBACK_IN_PROGRESS)
+        _take_back(self, before)
+        change.template, change.processed_template = stack.template, stack.processed_template
+        change.template_body = stack.template_body
+        said(StackStatus.UPDATE_ROLLBACK_COMPLETE)
+        return ChangeSetModelExecutorResult(before, result.outputs, result.failure_message)
+    finally:
+        del stack.set_stack_status
+
+
+def _take_back(self, before):
+    for name, made in reversed(list(self.resources.items())):
+        if made.get("ResourceStatus") == "CREATE_FAILED":
+            continue
+        was, now = before.get(name), made["Properties"]
+        if was is None:
+            _act(self, ChangeAction.Remove, name, made["Type"], now, None)
+        elif was["Properties"] != now:
+            _act(self, ChangeAction.Modify, name, made["Type"], now, was["Properties"])
+
+
+def _act(self, action, name, kind, now, wanted):
+    self._execute_resource_action(
+        action=action,
+        logical_resource_id=name,
+        resource_type=kind,
+        before_properties=PreprocProperties(now),
+        after_properties=None if wanted is None else PreprocProperties(wanted),
+    )
 
 
 def _update_alias(_self, request):

@@ -1,57 +1,58 @@
-"""What is left of a deployment after it was deleted: asked of AWS, not assumed."""
+"""What is left of a deployment after it was deleted: asked of each service, not assumed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 
 from lamella.targets.aws.account import Account
-from lamella.targets.aws.naming import Names
+from lamella.targets.aws.stacks import Resource
 
-_GONE = ("404", "NoSuchBucket", "NotFound", "ResourceNotFoundException")
+_GONE = ("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "ResourceNotFoundException", "StateMachineDoesNotExist")
 
 
-def leftovers(account: Account, names: Names) -> list[str]:
-    """ARNs, or names, of what still exists under this deployment's names and tags.
+def leftovers(account: Account, resources: Sequence[Resource]) -> list[str]:
+    """What still exists of a stack that was deleted, by name or ARN.
 
-    Tags are read from the tagging service, which tells of some resources for a while after they are gone: only those
-    that their own services still know count.
+    Args:
+        account: Whose they were.
+        resources: What was in the stack.
 
     Raises:
         RemoteError: AWS does not say.
     """
-    return sorted(
-        {*_logs(account, names), *_functions(account, names), *_bucket(account, names), *_machines(account, names)}
-    )
-
-
-def log_groups(account: Account, names: Names) -> list[str]:
-    """Names of the logs of this deployment."""
-    places = (f"/aws/lambda/{names.stack}-", f"/aws/vendedlogs/states/{names.stack}")
     return [
-        str(group["logGroupName"])
-        for place in places
-        for group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=place)
+        f"{resource.kind} {resource.physical}"
+        for resource in resources
+        if resource.kind in _ASKED and _ASKED[resource.kind](account, resource.physical)
     ]
 
 
-def _logs(account: Account, names: Names) -> Iterator[str]:
-    yield from log_groups(account, names)
+def _bucket(account: Account, name: str) -> bool:
+    return account.try_call("s3", "head_bucket", *_GONE, Bucket=name) is not None
 
 
-def _functions(account: Account, names: Names) -> Iterator[str]:
-    for function in account.pages("lambda", "list_functions", "Functions"):
-        found = account.try_call("lambda", "list_tags", *_GONE, Resource=function["FunctionArn"])
-        tags = {} if found is None else found.get("Tags", {})
-        if tags.get("lamella:deployment") == names.name and tags.get("lamella:stage") == names.stage:
-            yield str(function["FunctionArn"])
+def _function(account: Account, name: str) -> bool:
+    return account.try_call("lambda", "get_function", *_GONE, FunctionName=name) is not None
 
 
-def _machines(account: Account, names: Names) -> Iterator[str]:
-    for machine in account.pages("stepfunctions", "list_state_machines", "stateMachines"):
-        if str(machine["name"]).startswith(f"{names.stack}-"):
-            yield str(machine["stateMachineArn"])
+def _log_group(account: Account, name: str) -> bool:
+    found = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    return any(group["logGroupName"] == name for group in found)
 
 
-def _bucket(account: Account, names: Names) -> Iterator[str]:
-    if account.try_call("s3", "head_bucket", *_GONE, Bucket=str(names.bucket)) is not None:
-        yield f"s3://{names.bucket}"
+def _role(account: Account, name: str) -> bool:
+    return account.try_call("iam", "get_role", *_GONE, RoleName=name) is not None
+
+
+def _state_machine(account: Account, arn: str) -> bool:
+    found = account.try_call("stepfunctions", "describe_state_machine", *_GONE, stateMachineArn=arn)
+    return found is not None and found.get("status") != "DELETING"  # it waits for what runs
+
+
+_ASKED: dict[str, Callable[[Account, str], bool]] = {
+    "AWS::IAM::Role": _role,
+    "AWS::Lambda::Function": _function,
+    "AWS::Logs::LogGroup": _log_group,
+    "AWS::S3::Bucket": _bucket,
+    "AWS::StepFunctions::StateMachine": _state_machine,
+}

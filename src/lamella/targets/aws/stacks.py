@@ -21,6 +21,9 @@ _MISSING = ("ValidationError", "StackNotFoundException")
 _USELESS = {"ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "REVIEW_IN_PROGRESS", "CREATE_FAILED", "DELETE_FAILED"}
 """Of a stack that never was, and that cannot be changed: it is deleted first."""
 
+_NOT_THERE = {"CREATE_FAILED", "DELETE_COMPLETE"}
+"""Of a resource: what could not be made may be somebody else's, under the same name."""
+
 _PENDING = {"CREATE_PENDING", "CREATE_IN_PROGRESS"}  # of a change set
 _UNCHANGED = ("didn't contain changes", "No updates are to be performed", "no changes")
 _COMPLETE = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
@@ -43,6 +46,21 @@ class Progress:
     kind: str
     status: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Something in a stack.
+
+    Attributes:
+        logical: Its name in the template.
+        kind: Its type: `AWS::S3::Bucket`.
+        physical: Its name or ARN on AWS.
+    """
+
+    logical: str
+    kind: str
+    physical: str
 
 
 class Stacks:
@@ -70,6 +88,17 @@ class Stacks:
         """The tags of a stack in whatever state; None where there is none."""
         found = self._find(name)
         return None if found is None else _tags(found)
+
+    def resources(self, name: str) -> list[Resource]:
+        """What is in a stack: only what CloudFormation itself has made, and has not deleted."""
+        if self._find(name) is None:
+            return []
+        found = self._account.pages("cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=name)
+        return [
+            Resource(str(entry["LogicalResourceId"]), str(entry["ResourceType"]), str(entry["PhysicalResourceId"]))
+            for entry in found
+            if entry.get("PhysicalResourceId") and entry["ResourceStatus"] not in _NOT_THERE
+        ]
 
     def settle(self, name: str) -> None:
         """Wait for what an earlier run has begun, and end what it left half-changed.

@@ -12,14 +12,14 @@ from lamella.targets.aws.asking import Asking
 from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.checks import check_release
 from lamella.targets.aws.following import LogFollower
-from lamella.targets.aws.leftovers import leftovers, log_groups
+from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
 from lamella.targets.aws.release import Release, ZipCode
 from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build, check_wanted
 from lamella.targets.aws.settings import Settings
-from lamella.targets.aws.stacks import Progress, Stacks
+from lamella.targets.aws.stacks import Progress, Resource, Stacks
 from lamella.targets.aws.template import foundation, published, template
 from lamella.targets.aws.template import written as text_of
 from lamella.targets.base import (
@@ -130,21 +130,28 @@ class AwsTarget:
         outputs: Mapping[str, str] | None,
         found: Record | None,
     ) -> Deployment:
-        tags = names.tags(dict(settings.tags))
+        tags, number = names.tags(dict(settings.tags)), 1 if found is None else max(found.functions) + 1
+        # What is wrong is found before anything is made; only weights that go to the bucket need it first.
+        early = self._built(wanted, names, settings, found) if wanted.delivery == "package" else None
         if outputs is None:
             self._remove(names)  # what an earlier run could not make
             outputs = self._stacks.apply(names.stack, text_of(foundation(names, settings)), tags=tags)
+        built = early or self._built(wanted, names, settings, found)
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
-        built = build(wanted, settings, bucket.uri)
-        number = 1 if found is None else max(found.functions) + 1
         release = published(names, settings, Releasing(names, settings, bucket).release(number, wanted, built))
-        check_release(settings, release)
-        check_quotas(self._account, settings, release, reserved=_reserved(found))
         version = self._version(wanted, number, built, bucket)
         record = _with(found, wanted, settings, version, release)
         bucket.write(KEY, written(record.at(number if found is None else found.deployment.live)))
         self._update(names, record, bucket, tags)
         return self._finished(names, record, bucket)
+
+    def _built(self, wanted: Wanted, names: Names, settings: Settings, found: Record | None) -> list[BuiltModel]:
+        """The models as packages, once nothing speaks against deploying them."""
+        built = build(wanted, settings, f"s3://{names.bucket}")
+        release = Releasing(names, settings, None).release(1, wanted, built)
+        check_release(settings, release)
+        check_quotas(self._account, settings, release, reserved=_reserved(found))
+        return built
 
     def _update(self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]) -> None:
         live = record.deployment.live
@@ -288,8 +295,7 @@ class AwsTarget:
         if self._stacks.tags(names.stack) is None:
             raise self._nothing(names)
         self._outputs(names)
-        self._remove(names)
-        left = leftovers(self._account, names)
+        left = leftovers(self._account, self._remove(names))
         if left:
             raise RemoteError(
                 f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
@@ -305,11 +311,18 @@ class AwsTarget:
                 hint="run it again, or `lamella delete`",
             ) from error
 
-    def _remove(self, names: Names) -> None:
-        DeploymentBucket(self._account, str(names.bucket)).empty()
+    def _remove(self, names: Names) -> list[Resource]:
+        """Delete a stack with all that is in it; returns what that was. What CloudFormation did not make stays."""
+        resources = self._stacks.resources(names.stack)
+        for resource in resources:
+            if resource.kind == "AWS::S3::Bucket":
+                DeploymentBucket(self._account, resource.physical).empty()
         self._stacks.delete(names.stack)
-        for group in log_groups(self._account, names):  # what a function wrote while it was being deleted
-            self._account.try_call("logs", "delete_log_group", "ResourceNotFoundException", logGroupName=group)
+        for resource in resources:
+            if resource.kind == "AWS::Logs::LogGroup":  # a function may have written while it was being deleted
+                missing, group = "ResourceNotFoundException", resource.physical
+                self._account.try_call("logs", "delete_log_group", missing, logGroupName=group)
+        return resources
 
     def _names(self, name: str, stage: str) -> Names:
         return Names(name, stage, self._account.region, self._account.number)
@@ -389,14 +402,8 @@ class AwsTarget:
 
     def _versions(self, names: Names) -> dict[str, str]:
         """ARN of every published version in the stack, by its logical id."""
-        resources = self._account.pages(
-            "cloudformation", "list_stack_resources", "StackResourceSummaries", StackName=names.stack
-        )
-        return {
-            str(entry["LogicalResourceId"]): str(entry["PhysicalResourceId"])
-            for entry in resources
-            if entry["ResourceType"] == "AWS::Lambda::Version"
-        }
+        found = self._stacks.resources(names.stack)
+        return {each.logical: each.physical for each in found if each.kind == "AWS::Lambda::Version"}
 
 
 def _with(found: Record | None, wanted: Wanted, settings: Settings, version: Version, release: Release) -> Record:
