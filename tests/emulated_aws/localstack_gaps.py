@@ -42,9 +42,9 @@ _executed = ChangeSetModelExecutor.execute
 
 
 def _execute(self):
-    """As CloudFormation: an update that fails ends as what was there before, and its stack is `UPDATE_ROLLBACK_COMPLETE`.
+    """As CloudFormation: an update that fails ends as what was there before, and `UPDATE_ROLLBACK_COMPLETE`.
 
-    LocalStack leaves it half-changed and says `ROLLBACK_COMPLETE`.
+    LocalStack leaves it half-changed, and says `ROLLBACK_COMPLETE`.
     """
     change, stack = self._change_set, self._change_set.stack
     if change.change_set_type != ChangeSetType.UPDATE:

@@ -83,9 +83,10 @@ def everything(name: str) -> list[str]:
 
 def remove_all() -> None:
     """Delete what a test has left."""
-    for name in {stack.split("-")[1] for stack in stacks()}:
+    for stack in client("cloudformation").describe_stacks()["Stacks"]:
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
         with suppress(NotDeployedError):
-            target().delete(name)
+            target().delete(tags["lamella:deployment"], stage=tags["lamella:stage"])
 
 
 def environment() -> dict[str, str]:

@@ -13,7 +13,7 @@ from threading import Thread
 import boto3
 import pytest
 from tests import models
-from tests.emulated_aws.server import PYTHON, REGION
+from tests.emulated_aws.server import REGION
 from tests.functional.aws import (
     X,
     assert_same,
@@ -31,8 +31,6 @@ from lamella.errors import LamellaError, PlanError, RemoteError, UsageError
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.record import KEY
-from lamella.targets.aws.settings import Settings
-from lamella.targets.aws.target import AwsTarget
 from lamella.targets.base import NotDeployedError
 
 NAME = "faulty"
@@ -91,21 +89,18 @@ def test_an_update_that_fails_lets_the_version_before_answer(one: Path, tmp_path
 
 
 def test_a_bucket_of_somebody_else_is_not_touched(one: Path) -> None:
-    region = "eu-central-1"  # in us-east-1, whoever has a bucket may make it again
-    account = Account(region)
-    bucket = str(Names(NAME, "dev", region, account.number).bucket)
-    s3 = boto3.client("s3", region_name=region)
-    s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": region})
-    s3.put_object(Bucket=bucket, Key="precious", Body=b"x")
-    aws = AwsTarget(Settings(region=region, python=PYTHON, concurrency=None), poll_s=0.1)
+    bucket = str(Names(NAME, "dev", REGION, Account(REGION).number).bucket)
+    somebody = boto3.client("s3", region_name=REGION, aws_access_key_id="111111111111")
+    somebody.create_bucket(Bucket=bucket)
+    somebody.put_object(Bucket=bucket, Key="precious", Body=b"x")
     with pytest.raises(RemoteError, match="AWS::S3::Bucket") as caught:
-        aws.apply(wanted(NAME, one))
+        target().apply(wanted(NAME, one))
     assert "choose another name" in (caught.value.hint or "")
-    assert s3.get_object(Bucket=bucket, Key="precious")["Body"].read() == b"x"
+    assert somebody.get_object(Bucket=bucket, Key="precious")["Body"].read() == b"x"
     with pytest.raises(NotDeployedError):
-        aws.find(NAME)
-    s3.delete_object(Bucket=bucket, Key="precious")
-    s3.delete_bucket(Bucket=bucket)
+        target().find(NAME)
+    somebody.delete_object(Bucket=bucket, Key="precious")
+    somebody.delete_bucket(Bucket=bucket)
 
 
 def test_more_concurrency_than_the_account_has_is_refused(one: Path) -> None:
@@ -139,7 +134,7 @@ def test_a_damaged_record_is_said_and_deleting_goes_on(one: Path) -> None:
     assert everything(NAME) == []
 
 
-@pytest.mark.parametrize("seen", ["create complete  stack", "create complete  Lambda::Function"])
+@pytest.mark.parametrize("seen", ["create complete  CloudFormation::Stack", "create complete  Lambda::Function"])
 def test_a_deployment_that_was_killed_goes_on(seen: str, one: Path, tmp_path: Path) -> None:
     """In its first phase, and in the middle of its second."""
     program = "import sys; from lamella.cli import main; sys.exit(main())"

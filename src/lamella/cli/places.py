@@ -111,7 +111,7 @@ def progress() -> Callable[[Progress], None]:
 
     def told(event: Progress) -> None:
         if not event.status.endswith("_IN_PROGRESS"):
-            kind = event.kind.removeprefix("AWS::") or "stack"
+            kind = event.kind.removeprefix("AWS::")
             reason = f": {event.reason}" if event.reason else ""
             output.message(f"{event.status.lower().replace('_', ' ')}  {kind} {event.resource}{reason}")
 

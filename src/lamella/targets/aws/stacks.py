@@ -112,7 +112,8 @@ class Stacks:
         """Name and tags of the stacks that have these tags, with any value where None is given."""
         for found in self._account.pages("cloudformation", "describe_stacks", "Stacks"):
             own = _tags(found)
-            if all(key in own and value in (None, own[key]) for key, value in tags.items()):
+            there = found["StackStatus"] != "DELETE_COMPLETE"
+            if there and all(key in own and value in (None, own[key]) for key, value in tags.items()):
                 yield str(found["StackName"]), own
 
     def apply(
@@ -206,7 +207,7 @@ class Stacks:
     def _failure(self, name: str, stack: str, seen: Set[str], what: str) -> RemoteError:
         """What went wrong first: what fails later is mostly cancelled because of it."""
         events = [_progress(event) for event in reversed(self._events(stack)) if event["EventId"] not in seen]
-        failed = [event for event in events if event.status.endswith("_FAILED") and "cancelled" not in event.reason]
+        failed = [event for event in events if event.status.endswith("_FAILED") and _is_cause(event)]
         said = "; ".join(f"{event.resource} ({event.kind}): {event.reason}" for event in failed[:_SHOWN])
         return RemoteError(f"the stack `{name}` {what}{': ' if said else ''}{said}", hint=_way_out(failed))
 
@@ -262,6 +263,11 @@ def _tags(stack: Mapping[str, Any]) -> dict[str, str]:
     return {entry["Key"]: entry["Value"] for entry in stack.get("Tags", ())}
 
 
+def _is_cause(event: Progress) -> bool:
+    """Whether a failure is one of its own: not cancelled because of another, and not that of the whole stack."""
+    return bool(event.reason) and "cancelled" not in event.reason
+
+
 def _progress(event: Mapping[str, Any]) -> Progress:
     return Progress(
         str(event["LogicalResourceId"]),
@@ -274,7 +280,7 @@ def _progress(event: Mapping[str, Any]) -> Progress:
 def _way_out(failed: Sequence[Progress]) -> str:
     """What to do about the first failure, by what CloudFormation says of it."""
     said = failed[0].reason.lower() if failed else ""
-    if "already exists" in said or "alreadyexists" in said or "not available" in said:
+    if "already exist" in said or "alreadyexists" in said or "not available" in said:
         return (
             "something of that name is there already, perhaps of a deployment that was not deleted; choose another name"
         )
