@@ -6,6 +6,7 @@
 #   make aws     what checkov and the CDK say of stacks on AWS; needs node, installs for minutes, and is not part of CI
 
 PYTHON ?= python3
+PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13) python3.13)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
@@ -17,7 +18,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python examples/semantic_search.py
 
-test: $(VENV)/test.stamp
+test: $(VENV)/test.stamp $(VENV)/localstack.stamp
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
@@ -61,6 +62,15 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[test]'
 	@$(PIP) --no-deps --upgrade --target $(VENV)/emulator aws-sam-cli==1.170.0
+	@touch $@
+
+# LocalStack stands for AWS, and its Python for that of AWS Lambda. What it needs contradicts ours.
+$(VENV)/localstack.stamp: constraints-localstack.txt Makefile | $(BIN)/python
+	@if $(PYTHON313) -c '' 2>/dev/null; then \
+		echo "Installing LocalStack" && $(PYTHON313) -m venv --clear $(VENV)/localstack && \
+		$(VENV)/localstack/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+			--constraint constraints-localstack.txt 'localstack-core[runtime]' awslambdaric; \
+	else echo "There is no Python 3.13 (make PYTHON313=...): tests of the target aws are skipped"; fi
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/test.stamp

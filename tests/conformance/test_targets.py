@@ -1,5 +1,10 @@
-"""What every target does, wherever it deploys to."""
+"""What every target does, wherever it deploys to.
 
+`LAMELLA_AWS_TESTS=1` runs it in the AWS account of the user's credentials too, which costs some cents and takes an
+hour; `LAMELLA_AWS_TESTS=emulated` in the one that `tests/functional/test_aws.py` uses.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,16 +14,34 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import models
+from tests.emulated_aws.server import REGION
 
 import lamella
 from lamella.errors import InputError, LamellaError, UsageError
 from lamella.platforms import load_platform
 from lamella.stores.opening import open_store
+from lamella.targets.aws.account import Account
+from lamella.targets.aws.settings import Settings
+from lamella.targets.aws.target import AwsTarget
 from lamella.targets.base import VERSIONS_KEPT, Deployment, NotDeployedError, Target, Wanted
 from lamella.targets.local.target import LocalTarget
 
-Open = Callable[[Path], LocalTarget]
-TARGETS: dict[str, Open] = {"local": LocalTarget}
+AWS_TESTS = os.environ.get("LAMELLA_AWS_TESTS")
+
+
+def open_aws(_folder: Path) -> Target:
+    region = REGION if AWS_TESTS == "emulated" else Account().region
+    return AwsTarget(Settings(region=region, concurrency=None))
+
+
+Open = Callable[[Path], Target]
+TARGETS: dict[str, Open] = {"local": LocalTarget, **({"aws": open_aws} if AWS_TESTS else {})}
+GAPS = {
+    "test_the_timeline_tells_cold_from_warm": "a workflow does not say what was billed; logs do",
+    "test_a_model_that_is_not_in_the_package_answers_alike[aws-mount]": "no folder of this machine is mounted there",
+    "test_functions_of_one_name_are_refused": "tests/functional/test_aws_faults.py has it, in terms of stacks",
+}
+"""What AWS does not do as the local platform does."""
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
 
 
@@ -31,8 +54,13 @@ class Place:
     target: Target
 
     def reopen(self) -> None:
-        self.target.close()  # type: ignore[attr-defined]  # of the object, not of the deployments
+        self.close()
         self.target = self.open(self.folder)
+
+    def close(self) -> None:
+        """Of the object, not of the deployments."""
+        if isinstance(self.target, LocalTarget):
+            self.target.close()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,10 +73,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(params=TARGETS)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    if request.param == "aws":
+        if reason := GAPS.get(request.node.name) or GAPS.get(request.node.originalname):
+            pytest.skip(reason)
+        if AWS_TESTS == "emulated":
+            request.getfixturevalue("aws")
     make = TARGETS[request.param]
     made = Place(tmp_path / "home", make, make(tmp_path / "home"))
+    if request.param == "aws" and made.target.status():
+        pytest.exit("something is deployed in this account and region already, and these tests delete what they find")
     yield made
-    made.target.close()  # type: ignore[attr-defined]
+    if request.param == "aws":
+        for deployment in made.target.status():
+            made.target.delete(deployment.name, stage=deployment.stage)
+    made.close()
 
 
 def sliced(model: Path, slices: int = 2) -> Path:

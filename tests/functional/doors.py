@@ -116,7 +116,7 @@ def deploy(
     """A model's slices, each of which invokes the next, and a door in front; a single slice is its own door."""
     manifest = read_manifest(sliced)
     single = len(manifest.slices) == 1
-    packages = build_packages(sliced, name=name, platform=AWS, store=store, cache=cache, door=single)
+    packages = build_packages(sliced, name=name, platform=AWS, store=store, cache=cache, door=name if single else None)
     environment = {**CREDENTIALS, "LAMELLA_STORE": store, "AWS_ENDPOINT_URL_LAMBDA": platform.url}
     door = packages[0].function.name if single else f"{name}-door"
     place = {"kind": "single" if single else "direct", "arn": packages[0].function.name, "inline_bytes": inline_bytes}

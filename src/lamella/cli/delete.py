@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli import output
+from lamella.cli import on_aws, output
 from lamella.cli.deployments import Name, Stage, find, key, service
 from lamella.cli.options import Json
+from lamella.cli.places import Profile, Region, Target, found_on_aws
 from lamella.errors import UsageError
 
 
@@ -16,11 +17,19 @@ def delete(
     name: Name,
     *,
     stage: Stage = None,
+    target: Target = None,
+    region: Region = None,
+    profile: Profile = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
     """Delete a deployment: its functions, packages, versions, logs and stored values."""
-    deployment = find(*key(name, stage))
+    bare, named = key(name, stage)
+    aws = found_on_aws(bare, named, target=target, region=region, profile=profile)
+    if aws is not None:
+        on_aws.delete(aws, bare, named, yes=yes, json=json)
+        return
+    deployment = find(bare, named)
     functions = ", ".join(function.name for function in deployment.version.functions)
     if not yes:
         output.message(f"this deletes {deployment.key}: {functions}, and {len(deployment.versions)} version(s)")

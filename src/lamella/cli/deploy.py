@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from lamella.cli import output
+from lamella.cli import on_aws, output
+from lamella.cli.aws_flags import Chosen, check_local, settings_of, with_aws_flags
 from lamella.cli.deployments import DEPLOYMENT, Stage, key, print_functions, service, urls
 from lamella.cli.options import Json, NoVerify, Slices
+from lamella.cli.places import Profile, Region, aws_account
 from lamella.cli.sizes import parse_memory_mb, parse_slices
 
 if TYPE_CHECKING:
+    from lamella.runtime.function import Delivery
+    from lamella.targets.aws.settings import Settings
     from lamella.targets.base import Wanted
 
 FUNCTIONS = "Functions"
 
 
+@with_aws_flags
 def deploy(
     sources: Annotated[
         list[str],
@@ -29,9 +34,11 @@ def deploy(
     ],
     *,
     target: Annotated[
-        Literal["local"],
+        Literal["local", "aws"],
         typer.Option("--target", envvar="LAMELLA_TARGET", rich_help_panel=DEPLOYMENT, help="Where to."),
     ] = "local",
+    region: Region = None,
+    profile: Profile = None,
     name: Annotated[
         str | None,
         typer.Option(
@@ -46,7 +53,7 @@ def deploy(
         bool, typer.Option("--dry-run", rich_help_panel=DEPLOYMENT, help="Only say what would change.")
     ] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", rich_help_panel=DEPLOYMENT, help="Do not ask; on `local` nothing does.")
+        bool, typer.Option("--yes", "-y", rich_help_panel=DEPLOYMENT, help="Do not ask: on AWS, deploying costs money.")
     ] = False,
     platform: Annotated[
         str,
@@ -113,6 +120,7 @@ def deploy(
     slices: Slices = None,
     no_verify: NoVerify = False,
     json: Json = False,
+    aws: Chosen,
 ) -> None:
     """Deploy models in slices, each in a function of its own. What was deployed before can be rolled back to."""
     from lamella.packaging.cache import scratch
@@ -122,9 +130,13 @@ def deploy(
     from lamella.targets.sources import models_of
     from lamella.targets.state import home_folder
 
-    del target, yes  # there is one target, on which nothing costs money or deletes data
     given = _given(sources, name)
-    require_aiohttp()  # before anything takes its time
+    settings = None
+    if target == "aws":
+        settings = _settings(aws, region, profile, delivery)
+    else:
+        check_local(region, profile, aws)
+        require_aiohttp()  # before anything takes its time
     platform = str(Path(platform).absolute()) if platform.endswith(".toml") else platform
     limits, home = load_platform(platform), home_folder()
     memory_mb = None if memory is None else parse_memory_mb(memory)
@@ -145,13 +157,27 @@ def deploy(
             store=str(Path(store).absolute()) if store is not None and "://" not in store else store,
             mount=None if mount is None else mount.absolute(),
             cold=cold,
+            temporary_mb=512 if settings is None else settings.temporary_mb,
         )
+        if settings is not None:
+            on_aws.deploy(wanted, settings, dry_run=dry_run, yes=yes, json=json)
+            return
         with output.status(f"deploying {bare}@{named}"):
             found = _changes(wanted, home) if dry_run else _deployed(wanted)
     if json:
         output.json_object("lamella.deploy/1", found)
     else:
         _print(found, dry_run=dry_run)
+
+
+def _settings(aws: Chosen, region: str | None, profile: str | None, delivery: Delivery) -> Settings:
+    """How a deployment on AWS is set up, checked before anything takes its time."""
+    from lamella.targets.aws.settings import Settings
+
+    place = aws_account(region, profile).region
+    settings = Settings(region=place, profile=profile, delivery=delivery, **settings_of(aws))
+    settings.check()
+    return settings
 
 
 def _given(sources: Sequence[str], name: str | None) -> Path | Mapping[str, Path]:

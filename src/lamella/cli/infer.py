@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from lamella.cli import output
 from lamella.cli.deployments import DEPLOYMENT, Model, Stage, address, find, service
 from lamella.cli.options import Inputs, Json, OutputFile, Random, Seed
+from lamella.cli.places import Profile, Region, Target, found_on_aws
 from lamella.cli.views import check_output_file, print_outputs, summary_view
 from lamella.errors import UsageError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from lamella.targets.addresses import Address
     from lamella.targets.base import DeployedModel, Deployment
     from lamella.tensors import Array, TensorSpec
+    from lamella.workflow.request import Answer
 
 REQUEST = "Request"
 _TIMES = ("init_ms", "load_ms", "infer_ms", "transfer_ms", "billed_ms")
@@ -28,6 +31,9 @@ def infer(
     name: Model,
     *,
     stage: Stage = None,
+    target: Target = None,
+    region: Region = None,
+    profile: Profile = None,
     version: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +67,10 @@ def infer(
     if asynchronous and file is not None:
         raise UsageError("`--async` does not wait for outputs to save", hint="give `-o` with `--result`")
     to = address(name, stage)
-    deployment = find(to.name, to.stage)
+    aws = found_on_aws(to.name, to.stage, target=target, region=region, profile=profile)
+    deployment = find(to.name, to.stage) if aws is None else aws.find(to.name, stage=to.stage)
+    if aws is not None and (asynchronous or result is not None):
+        raise UsageError("on AWS the door answers later", hint="send it `Prefer: respond-async`, or leave the flag out")
     if result is not None:
         if inputs or random or asynchronous or part is not None or version is not None:
             raise UsageError("`--result` is for a request that was sent already", hint="leave the other flags out")
@@ -76,7 +85,11 @@ def infer(
         _submit(to, feeds, version, part, json=json)
         return
     with output.status(f"asking {to}"):
-        found = service().infer(str(to), feeds, version=version, slice=part)
+        if aws is not None:
+            answer = aws.infer(to.name, feeds, stage=to.stage, model=to.model, version=version, slice=part)
+            found = _inferred(answer)
+        else:
+            found = service().infer(str(to), feeds, version=version, slice=part)
     _show(deployment, found, file, json=json)
 
 
@@ -100,6 +113,12 @@ def _specs(model: DeployedModel, to: Address, part: int | None) -> tuple[Sequenc
             return step.inputs, step.optional_inputs
     known = ", ".join(str(step.slice) for step in workflow.steps)
     raise UsageError(f"`{to}` has no slice {part}", hint=f"its slices are {known}")
+
+
+def _inferred(answer: Answer) -> Inferred:
+    from lamella.gateway.client import Inferred
+
+    return Inferred(answer.outputs, [asdict(run) for run in answer.timeline], answer.latency_ms, answer.request_id)
 
 
 def _submit(to: Address, feeds: Mapping[str, Array], version: str | None, part: int | None, *, json: bool) -> None:

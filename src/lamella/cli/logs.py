@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
 from lamella.cli import output
 from lamella.cli.deployments import Model, Stage, address, find, service
 from lamella.cli.options import OUTPUT, Json
+from lamella.cli.places import Profile, Region, Target, found_on_aws
 from lamella.errors import UsageError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -19,6 +22,9 @@ def logs(
     name: Model,
     *,
     stage: Stage = None,
+    target: Target = None,
+    region: Region = None,
+    profile: Profile = None,
     part: Annotated[int | None, typer.Option("--slice", metavar="K", min=0, help="Of this slice alone.")] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", rich_help_panel=OUTPUT, help="Go on until interrupted.")
@@ -29,8 +35,14 @@ def logs(
     if follow and json:
         raise UsageError("`--json` prints one object, and `--follow` has no end", hint="leave one of them out")
     to = address(name, stage)
-    models = {function.name: function.model for function in find(to.name, to.stage).version.functions}
-    lines = service().logs(str(to), slice=part, follow=follow)
+    aws = found_on_aws(to.name, to.stage, target=target, region=region, profile=profile)
+    deployment = find(to.name, to.stage) if aws is None else aws.find(to.name, stage=to.stage)
+    models = {function.name: function.model for function in deployment.version.functions}
+    lines: Iterator[Mapping[str, Any]]
+    if aws is None:
+        lines = service().logs(str(to), slice=part, follow=follow)
+    else:
+        lines = map(asdict, aws.logs(to.name, stage=to.stage, model=to.model, slice=part, follow=follow))
     if json:
         output.json_object("lamella.logs/1", {"lines": list(lines)})
         return

@@ -6,15 +6,19 @@ from typing import Annotated
 
 import typer
 
-from lamella.cli import output
+from lamella.cli import on_aws, output
 from lamella.cli.deployments import DEPLOYMENT, Name, Stage, find, key, print_functions, service
 from lamella.cli.options import Json
+from lamella.cli.places import Profile, Region, Target, found_on_aws
 
 
 def rollback(
     name: Name,
     *,
     stage: Stage = None,
+    target: Target = None,
+    region: Region = None,
+    profile: Profile = None,
     to: Annotated[
         int | None,
         typer.Option(
@@ -28,9 +32,15 @@ def rollback(
     json: Json = False,
 ) -> None:
     """Let the version before the live one answer again, or any that is kept. All models change together."""
-    deployment = find(*key(name, stage))
-    wanted = None if to is None else {"to": to}
-    found = service().call("POST", f"/lamella/deployments/{deployment.key}/rollback", wanted)
+    bare, named = key(name, stage)
+    aws = found_on_aws(bare, named, target=target, region=region, profile=profile)
+    if aws is not None:
+        deployment = aws.find(bare, stage=named)
+        found = on_aws.view(aws, aws.rollback(bare, stage=named, to=to))
+    else:
+        deployment = find(bare, named)
+        wanted = None if to is None else {"to": to}
+        found = service().call("POST", f"/lamella/deployments/{deployment.key}/rollback", wanted)
     if json:
         output.json_object("lamella.rollback/1", found)
         return

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from lamella.cli import output
+from lamella.cli import on_aws, output
 from lamella.cli.deployments import Stage, find, key, print_functions, service, urls
 from lamella.cli.options import Json
+from lamella.cli.places import Profile, Region, Target, everywhere_on_aws, found_on_aws
 
 
 def status(
@@ -18,15 +19,28 @@ def status(
     ] = None,
     *,
     stage: Stage = None,
+    target: Target = None,
+    region: Region = None,
+    profile: Profile = None,
     json: Json = False,
 ) -> None:
     """Show what is deployed, and where it answers."""
     wanted = None if name is None else key(name, stage)
     if wanted is not None:
+        aws = found_on_aws(*wanted, target=target, region=region, profile=profile)
+        if aws is not None:
+            _show_on_aws(on_aws.view(aws, aws.find(wanted[0], stage=wanted[1])), json=json)
+            return
         find(*wanted)
+    local = _deployments() if target != "aws" and region is None and profile is None else []
+    elsewhere = [
+        on_aws.view(aws, deployment)
+        for aws in ([] if wanted else everywhere_on_aws(target=target, region=region, profile=profile))
+        for deployment in aws.status()
+    ]
     deployments = [
         found
-        for found in _deployments()
+        for found in (*local, *elsewhere)
         if wanted in (None, (found["name"], found["stage"])) and (stage is None or name or found["stage"] == stage)
     ]
     if wanted is not None and not deployments:
@@ -37,6 +51,13 @@ def status(
         _print_one(deployments[0])
     else:
         _print_all(deployments, stage)
+
+
+def _show_on_aws(found: Mapping[str, Any], *, json: bool) -> None:
+    if json:
+        output.json_object("lamella.status/1", {"deployments": [found]})
+    else:
+        on_aws.show(found)
 
 
 def _deployments() -> list[dict[str, Any]]:
@@ -61,7 +82,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """A row for each model, by its full name in requests."""
     urls = {door["model"]: door["url"] for door in found["front_doors"] if door["kind"] == "http"}
     for model in found["models"]:
-        name = found["name"] if len(urls) == 1 else f"{found['name']}.{model['name']}"
+        name = found["name"] if len(found["models"]) == 1 else f"{found['name']}.{model['name']}"
         yield (
             f"{name}@{found['stage']}",
             str(found["version"]),
@@ -69,7 +90,7 @@ def _rows(found: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             str(sum(function["model"] == model["name"] for function in found["functions"])),
             found["target"],
             found["platform"],
-            urls[model["name"]],
+            urls.get(model["name"], found.get("stack", "")),
         )
 
 

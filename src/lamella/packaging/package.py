@@ -71,7 +71,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     store: str | None = None,
     mount: str | Path | None = None,
     cache: str | Path | None = None,
-    door: bool = False,
+    door: str | None = None,
 ) -> list[Package]:
     """Build a package for every slice, or find those again that were built before.
 
@@ -90,7 +90,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         store: URI of the store that the functions use; with `object-store`, weights are put into it once.
         mount: The mounted folder that slices are put into once, for `mount`; functions find it at the same path.
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
-        door: Whether the function of the only slice is the door as well, with `lamella.packaging.door.HANDLER`.
+        door: The model's name in URLs, where the function of the only slice is the door as well, with
+            `lamella.packaging.door.HANDLER`.
 
     Returns:
         One package a slice, in their order.
@@ -112,7 +113,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         check_digests(manifest, directory)
         shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
         functions = [_function(name, part, manifest, delivery) for part in parts]
-        common = (*_items(shared), *([models_item({name: workflow_of(manifest, functions)})] if door else ()))
+        described = [] if door is None else [models_item({door: workflow_of(manifest, functions)})]
+        common = (*_items(shared), *described)
         for part, function in zip(parts, functions, strict=True):  # before the weights are read
             own = deliver(part.unread(), function).own_items
             check_size(platform, delivery, part.entry.index, (*common, *own))

@@ -28,11 +28,12 @@ class ReferencedTensors:
 
     Args:
         store: URI of the only store that may be used; None for whichever an event names.
+        opened: That store, where it is open already.
     """
 
-    def __init__(self, store: str | None = None) -> None:
+    def __init__(self, store: str | None = None, *, opened: Store | None = None) -> None:
         self._only = store
-        self._opened: dict[str, Store] = {}
+        self._opened: dict[str, Store] = {} if store is None or opened is None else {store: opened}
 
     def fetch(self, event: Event) -> dict[str, Array]:
         """Read what an event refers to, all at once.

@@ -34,14 +34,15 @@ class S3Store:
 
     Args:
         bucket: Where, with endpoint and region.
+        session: A boto3 session with credentials and a region; by default what boto3 finds itself.
 
     Raises:
         MissingDependencyError: boto3 is not installed.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, *, session: Any | None = None) -> None:  # noqa: ANN401 - boto3's types
         self._bucket = bucket
-        self._client = _client(bucket)
+        self._client = _client(bucket, session)
 
     @property
     def uri(self) -> str:
@@ -201,7 +202,7 @@ def open_bucket(uri: str) -> S3Store:
     return S3Store(read_bucket(uri))
 
 
-def _client(bucket: Bucket) -> Any:  # noqa: ANN401 - boto3 makes its clients' methods as it goes
+def _client(bucket: Bucket, session: Any | None = None) -> Any:  # noqa: ANN401 - boto3 makes its clients' methods as it goes
     try:
         import boto3
         from botocore.config import Config
@@ -220,7 +221,7 @@ def _client(bucket: Bucket) -> Any:  # noqa: ANN401 - boto3 makes its clients' m
         # Names in front of an endpoint's own need a DNS of its own.
         s3={"addressing_style": "path" if bucket.endpoint_url else "auto"},
     )
-    session = boto3.session.Session(region_name=bucket.region)
+    session = session or boto3.session.Session(region_name=bucket.region)
     region = None if session.region_name or not bucket.endpoint_url else "us-east-1"  # such servers take any
     return session.client("s3", endpoint_url=bucket.endpoint_url, region_name=region, config=settings)
 

@@ -35,7 +35,14 @@ class BuiltModel:
         return DeployedModel(self.name, self.manifest.model, workflow)
 
 
-def build_models(wanted: Wanted, *, store: str) -> list[BuiltModel]:
+def build_models(
+    wanted: Wanted,
+    *,
+    store: str,
+    architecture: str | None = None,
+    python: str | None = None,
+    door: bool = False,
+) -> list[BuiltModel]:
     """Package every model, or find packages again that were built before.
 
     Functions are called `NAME-STAGE-slice-INDEX`, and `NAME-STAGE-MODEL-slice-INDEX` where there are several models.
@@ -43,6 +50,9 @@ def build_models(wanted: Wanted, *, store: str) -> list[BuiltModel]:
     Args:
         wanted: What is to be deployed.
         store: URI of the deployment's own store.
+        architecture: Of the functions; this machine's by default.
+        python: Of the functions; this process's minor version by default.
+        door: Whether the only function of a deployment is its door as well.
 
     Raises:
         UsageError: A name is too long for a function.
@@ -59,9 +69,12 @@ def build_models(wanted: Wanted, *, store: str) -> list[BuiltModel]:
             wanted.models[name],
             name="-".join((wanted.name, wanted.stage, *([name] if len(manifests) > 1 else ()))),
             platform=wanted.platform,
+            architecture=architecture,
+            python=python,
             delivery=wanted.delivery,
             store=store,
             mount=wanted.mount,
+            door=name if door and len(manifests) == len(manifest.slices) == 1 else None,
         )
         built.append(BuiltModel(name, manifest, tuple(packages)))
     return built

@@ -1,11 +1,13 @@
-"""`lamella.deploy`: an endpoint that answers as long as this process lives."""
+"""`lamella.deploy`: an endpoint. Here it answers as long as this process lives, on AWS until it is deleted."""
 
 from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -21,6 +23,7 @@ from lamella.targets.base import (
     DeployedModel,
     Deployment,
     LogLine,
+    Target,
     Wanted,
 )
 from lamella.targets.sources import check_named, models_of
@@ -29,23 +32,29 @@ from lamella.tensors import Array, TensorSpec
 from lamella.workflow.request import Answer
 
 if TYPE_CHECKING:
+    from lamella.targets.aws.settings import Settings
     from lamella.targets.local.target import LocalTarget
     from lamella.targets.sources import Source
 
 
 class Endpoint:
-    """A deployment that answers until it is closed, or its process ends. Thread-safe.
+    """A deployment, and what answers for it. Thread-safe.
+
+    On this machine, closing it, or the end of its process, ends the deployment. On AWS it stays when the endpoint is
+    closed: `delete` ends it.
 
     Attributes:
         deployment: What is deployed.
-        url: Where its functions can be invoked with the AWS Lambda API, for instance by `boto3`.
+        url: Where its functions can be invoked with the AWS Lambda API, for instance by `boto3`; None on AWS, which has
+            its own.
     """
 
-    def __init__(self, target: LocalTarget, deployment: Deployment, folder: Path) -> None:
-        self.deployment = deployment
-        self.url = target.url_of(deployment.name, stage=deployment.stage)
+    def __init__(
+        self, target: Target, deployment: Deployment, *, url: str | None = None, end: Callable[[], None] | None = None
+    ) -> None:
+        self.deployment, self.url = deployment, url
         self._target = target
-        self._finalizer = weakref.finalize(self, _close, target, folder)
+        self._finalizer = weakref.finalize(self, end or _nothing)
 
     @property
     def name(self) -> str:
@@ -116,14 +125,24 @@ class Endpoint:
         """What the functions of all models, of one, or of one of its slices have logged so far."""
         return self._open().logs(self.name, stage=self.deployment.stage, model=model, slice=slice)
 
-    def _open(self) -> LocalTarget:
+    def _open(self) -> Target:
         if not self._finalizer.alive:
             raise UsageError(f"the endpoint `{self.name}` is closed", hint="deploy it again: `lamella.deploy`")
         return self._target
 
     def close(self) -> None:
-        """End the deployment: no process and no file of it is left."""
+        """End the deployment, with all of its processes and files; on AWS it stays."""
         self._finalizer()
+
+    def delete(self) -> None:
+        """End the deployment, wherever it is, and leave nothing of it.
+
+        Raises:
+            UsageError: The endpoint is closed.
+            RemoteError: AWS cannot delete something.
+        """
+        self._open().delete(self.name, stage=self.deployment.stage)
+        self.close()
 
     def __enter__(self) -> Endpoint:
         """The endpoint itself."""
@@ -134,6 +153,10 @@ class Endpoint:
     ) -> None:
         """Close it."""
         self.close()
+
+
+def _nothing() -> None:
+    """The end of an endpoint whose deployment stays."""
 
 
 def _close(target: LocalTarget, folder: Path) -> None:
@@ -149,7 +172,8 @@ def _close(target: LocalTarget, folder: Path) -> None:
 def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
     source: Source | Mapping[str, Source],
     *,
-    target: Literal["local"] = "local",
+    target: Literal["local", "aws"] = "local",
+    settings: Settings | None = None,
     name: str | None = None,
     stage: str = DEFAULT_STAGE,
     platform: str | Platform = "aws-lambda",
@@ -168,13 +192,17 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
 
     The target `local` is a serverless platform inside this process: every instance of a function is a process with the
     platform's limits on it, started from the package that goes to the cloud. Nothing outlives the endpoint. For a
-    deployment that does, use `lamella deploy` on the command line.
+    deployment on this machine that does, use `lamella deploy` on the command line.
+
+    The target `aws` is the user's own account, where this costs money: nobody is asked. The deployment outlives the
+    endpoint; `endpoint.delete()` ends it, or `lamella delete`.
 
     Args:
         source: A slices directory, what `lamella.slice` returned, or a plan or model (or its file), which is sliced
             first, as is best for the platform. Or several of these by the names of their models, such as
             `{"bert": "bert.slices", "ner": "ner.onnx"}`: one deployment, in which each request names its model.
         target: Where to deploy.
+        settings: On AWS: region, profile, doors, and all else (`lamella.targets.aws.settings.Settings`).
         name: The deployment's name; by default from the model's file. Several models need one.
         stage: The named deployment, such as `dev` or `prod`.
         platform: Whose limits hold: a name from `lamella platforms`, a `.toml` file, or a `Platform`.
@@ -190,7 +218,7 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
         cold: `"parallel"` starts every function with the first request, instead of each when its turn comes.
         environment: Variables of every function.
         verify: Compare new slices with the whole model.
-        keep_alive_s: Seconds after which the platform stops an instance that is not used.
+        keep_alive_s: On this machine: seconds after which an instance that is not used is stopped.
 
     Raises:
         UsageError: An argument makes no sense.
@@ -206,31 +234,55 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
             outputs = endpoint.infer({"tokens": tokens}, model="ner")
         ```
     """
-    if target != "local":
-        raise UsageError(f"there is no target `{target}`", hint="there is `local`")
-    from lamella.targets.local.target import LocalTarget
-
+    if target not in ("local", "aws"):
+        raise UsageError(f"there is no target `{target}`", hint="there is `local` and `aws`")
+    if (target == "aws") != (settings is not None):
+        raise UsageError("settings are for the target `aws`, and it needs some", hint='`Settings(region="...")`')
     if isinstance(source, Mapping):
         check_named(source, name, 'give one: `name="app"`')
     chosen = platform if isinstance(platform, Platform) else load_platform(platform)
     folder = Path(tempfile.mkdtemp(prefix="lamella-"))
-    local = LocalTarget(folder, keeps=False, keep_alive_s=keep_alive_s)
-    try:
+
+    def wanted() -> Wanted:
         models = models_of(source, folder / "slices", platform=chosen, slices=slices, cold=cold, verify=verify)
-        wanted = Wanted(
+        return Wanted(
             name=check_name(name or next(iter(models)), "name"),
             stage=check_name(stage, "stage"),
             models=models,
             platform=chosen,
             memory_mb=memory_mb,
             timeout_s=timeout_s,
+            temporary_mb=512 if settings is None else settings.temporary_mb,
             delivery=delivery,
             store=store,
             mount=None if mount is None else Path(mount).absolute(),
             cold=cold,
             environment=dict(environment or {}),
         )
-        return Endpoint(local, local.apply(wanted), folder)
+
+    if settings is None:
+        return _deploy_here(wanted, folder, keep_alive_s)
+    try:
+        return _deploy_on_aws(wanted, replace(settings, delivery=delivery))
+    finally:
+        remove_tree(folder)
+
+
+def _deploy_here(wanted: Callable[[], Wanted], folder: Path, keep_alive_s: float) -> Endpoint:
+    from lamella.targets.local.target import LocalTarget
+
+    target = LocalTarget(folder, keeps=False, keep_alive_s=keep_alive_s)
+    try:
+        deployment = target.apply(wanted())
+        url = target.url_of(deployment.name, stage=deployment.stage)
+        return Endpoint(target, deployment, url=url, end=partial(_close, target, folder))
     except BaseException:
-        _close(local, folder)
+        _close(target, folder)
         raise
+
+
+def _deploy_on_aws(wanted: Callable[[], Wanted], settings: Settings) -> Endpoint:
+    from lamella.targets.aws.target import AwsTarget
+
+    target = AwsTarget(settings)
+    return Endpoint(target, target.apply(wanted()))

@@ -148,12 +148,19 @@ def _read(path: Path) -> Deployment:
             content["versions"] = [_with_models(entry) for entry in content["versions"]]
         elif content["schema"] != SCHEMA:
             raise LamellaError(f"`{path}` is of another version of Lamella", hint="remove its folder, and deploy again")
-        return _deployment(content)
+        return deployment_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LamellaError(f"`{path}` is damaged: {error!r}", hint="remove its folder, and deploy again") from error
 
 
-def _deployment(content: Mapping[str, Any]) -> Deployment:
+def deployment_of(content: Mapping[str, Any]) -> Deployment:
+    """A deployment from its fields as JSON has them.
+
+    Raises:
+        KeyError: Something is missing.
+        TypeError: Something is of another type.
+        ValueError: It contradicts itself.
+    """
     versions = tuple(_version(entry) for entry in content["versions"])
     found = Deployment(
         name=str(content["name"]),

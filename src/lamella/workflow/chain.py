@@ -77,7 +77,7 @@ class Chain:
         self.workflow = workflow
         self._store, self._parallel_start, self._idle_s = store, cold == "parallel", idle_s
         self._invoker = invoker
-        self._setting = Setting(invoker, store, inline_bytes, retries or Retries(), ReferencedTensors())
+        self._setting = Setting(invoker, store, inline_bytes, retries or Retries(), _referenced(store))
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="lamella-chain")
         self._last_request_s = -float("inf")
         self._process, self._closed = os.getpid(), False
@@ -232,3 +232,8 @@ def _checked(request_id: str | None) -> str:
             f"`{request_id}` is no request id", hint="use up to 128 letters, digits, dots, hyphens and underscores"
         )
     return request_id
+
+
+def _referenced(store: Store | None) -> ReferencedTensors:
+    """Through the store as it was opened: with its own credentials."""
+    return ReferencedTensors() if store is None else ReferencedTensors(store.uri, opened=store)

@@ -38,8 +38,8 @@ class SliceRun:
         transfer_ms: Everything else between sending the request and having its answer.
         billed_ms: What the platform charges; None where it does not say.
         max_memory_mb: Most memory that the instance has used so far; None where the platform does not say.
-        begin_ms: When it was sent, since the request began.
-        end_ms: When its answer was there.
+        begin_ms: When it was sent, since the request began; None where something else than the caller sent it.
+        end_ms: When its answer was there; None in the same case.
         attempts: How often it was tried.
     """
 
@@ -52,8 +52,8 @@ class SliceRun:
     transfer_ms: float
     billed_ms: float | None
     max_memory_mb: float | None
-    begin_ms: float
-    end_ms: float
+    begin_ms: float | None
+    end_ms: float | None
     attempts: int = 1
 
 

@@ -1,0 +1,58 @@
+"""What is left of a deployment after it was deleted: asked of each service, not assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lamella.targets.aws.account import Account
+from lamella.targets.aws.stacks import Resource
+
+_GONE = ("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "ResourceNotFoundException", "StateMachineDoesNotExist")
+
+
+def leftovers(account: Account, resources: Sequence[Resource]) -> list[str]:
+    """What still exists of a stack that was deleted, by name or ARN.
+
+    Args:
+        account: Whose they were.
+        resources: What was in the stack.
+
+    Raises:
+        RemoteError: AWS does not say.
+    """
+    return [
+        f"{resource.kind} {resource.physical}"
+        for resource in resources
+        if resource.kind in _ASKED and _ASKED[resource.kind](account, resource.physical)
+    ]
+
+
+def _bucket(account: Account, name: str) -> bool:
+    return account.try_call("s3", "head_bucket", *_GONE, Bucket=name) is not None
+
+
+def _function(account: Account, name: str) -> bool:
+    return account.try_call("lambda", "get_function", *_GONE, FunctionName=name) is not None
+
+
+def _log_group(account: Account, name: str) -> bool:
+    found = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
+    return any(group["logGroupName"] == name for group in found)
+
+
+def _role(account: Account, name: str) -> bool:
+    return account.try_call("iam", "get_role", *_GONE, RoleName=name) is not None
+
+
+def _state_machine(account: Account, arn: str) -> bool:
+    found = account.try_call("stepfunctions", "describe_state_machine", *_GONE, stateMachineArn=arn)
+    return found is not None and found.get("status") != "DELETING"  # it waits for what runs
+
+
+_ASKED: dict[str, Callable[[Account, str], bool]] = {
+    "AWS::IAM::Role": _role,
+    "AWS::Lambda::Function": _function,
+    "AWS::Logs::LogGroup": _log_group,
+    "AWS::S3::Bucket": _bucket,
+    "AWS::StepFunctions::StateMachine": _state_machine,
+}

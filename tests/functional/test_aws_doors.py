@@ -1,0 +1,119 @@
+"""Doors of a deployment on AWS: its URL, requests that are answered later, and objects through the queue."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from tests import models
+from tests.functional.aws import X, client, everything, expected, keys, remove_all, sliced, target, wanted
+
+from lamella.targets.aws.settings import ObjectEvents
+
+NAME = "door"
+_PATIENCE_S = 60
+_Found = TypeVar("_Found")
+
+
+@dataclass
+class Deployed:
+    directory: Path
+    outputs: dict[str, str]
+    server: str
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Through the function's URL: its host is known to the server that stands for AWS, not to the network."""
+        host = urlsplit(self.outputs["FunctionUrl"]).netloc
+        sent = {"Host": host, "Content-Type": "application/json", **headers}
+        request = Request(self.server + path, body, sent, method=method)
+        try:
+            with urlopen(request, timeout=60) as answer:
+                return answer.status, json.loads(answer.read())
+        except HTTPError as error:
+            return error.code, json.loads(error.read())
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["single", "express"])
+def deployed(request: pytest.FixtureRequest, aws: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    folder = tmp_path_factory.mktemp("door")
+    directory = sliced(models.mlp(folder / "model.onnx"), folder / "slices", request.param)
+    chosen = target(function_url=True, asynchronous=True, s3_events=ObjectEvents(batch_size=4))
+    try:
+        chosen.apply(wanted(NAME, directory))
+        yield Deployed(directory, dict(chosen.outputs(NAME)), aws)
+        chosen.delete(NAME)
+        assert everything(NAME) == []
+    finally:
+        remove_all()
+
+
+def body(x: np.ndarray) -> bytes:
+    given = {"name": "x", "shape": list(x.shape), "datatype": "FP32", "data": x.ravel().tolist()}
+    return json.dumps({"inputs": [given]}).encode()
+
+
+def assert_right(answer: dict[str, Any], deployed: Deployed, x: np.ndarray) -> None:
+    (output,) = answer["outputs"]
+    found = np.array(output["data"], np.float32).reshape(output["shape"])
+    np.testing.assert_allclose(found, expected(deployed.directory, {"x": x})["y"], rtol=1e-4, atol=1e-5)
+
+
+def awaited(look: Callable[[], _Found | None]) -> _Found:
+    deadline = time.monotonic() + _PATIENCE_S
+    while (found := look()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found
+
+
+def test_the_url_of_the_door_speaks_the_protocol(deployed: Deployed) -> None:
+    assert deployed.ask("GET", "/v2/health/ready")[0] == 200
+    status, described = deployed.ask("GET", "/v2/models/model")
+    assert (status, [entry["name"] for entry in described["inputs"]]) == (200, ["x"])
+    status, answer = deployed.ask("POST", "/v2/models/model/infer", body(X))
+    assert status == 200, answer
+    assert_right(answer, deployed, X)
+    status, answer = deployed.ask("POST", "/v2/models/model/infer", body(X[:, :3]))
+    assert (status, bool(answer["error"])) == (400, True)
+    assert deployed.ask("POST", "/v2/models/other/infer", body(X))[0] == 404
+    assert keys(deployed.outputs["Bucket"], "requests/") == []
+
+
+def test_a_request_is_answered_later(deployed: Deployed) -> None:
+    status, taken = deployed.ask("POST", "/v2/models/model/infer", body(X), Prefer="respond-async")
+    assert (status, taken["status"]) == (202, "running"), taken
+
+    def answered() -> dict[str, Any] | None:
+        status, answer = deployed.ask("GET", f"/v2/requests/{taken['id']}")
+        return None if status == 202 else answer
+
+    assert_right(awaited(answered), deployed, X)
+    assert deployed.ask("GET", f"/v2/requests/{'0' * 32}")[0] == 404
+
+
+def test_objects_are_answered_by_objects_and_what_cannot_be_is_kept(deployed: Deployed) -> None:
+    s3, sqs, bucket = client("s3"), client("sqs"), deployed.outputs["Bucket"]
+    # a message comes again after half an hour, which is too long for a test
+    sqs.set_queue_attributes(QueueUrl=deployed.outputs["Queue"], Attributes={"VisibilityTimeout": "1"})
+    s3.put_object(Bucket=bucket, Key="inbox/wrong.json", Body=b"{}")
+    for index in range(3):
+        s3.put_object(Bucket=bucket, Key=f"inbox/deep/größe {index}.json", Body=body(X + index))
+    found = awaited(lambda: found if len(found := keys(bucket, "outbox/")) == 3 else None)
+    for index, key in enumerate(sorted(found)):
+        assert key.startswith(f"outbox/deep/größe {index}")
+        assert_right(json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read()), deployed, X + index)
+
+    def dead() -> dict[str, Any] | None:
+        messages = sqs.receive_message(QueueUrl=deployed.outputs["DeadLetters"]).get("Messages", [])
+        return json.loads(messages[0]["Body"]) if messages else None
+
+    (record,) = awaited(dead)["Records"]
+    assert record["s3"]["object"]["key"] == "inbox/wrong.json"
+    assert keys(bucket, "requests/") == []

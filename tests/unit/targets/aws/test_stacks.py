@@ -1,0 +1,70 @@
+"""Stacks in states that no emulator brings about: what CloudFormation is asked, by its recorded answers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lamella.errors import RemoteError
+from lamella.targets.aws.stacks import Progress, Stacks
+
+
+class Scripted:
+    """An account that gives one status of a stack after the other.
+
+    The fields are those of https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html.
+    """
+
+    def __init__(self, *statuses: str, events: tuple[tuple[str, str, str], ...] = ()) -> None:
+        self.statuses, self.events, self.called = list(statuses), events, []
+
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
+        self.called.append(operation)
+        if operation == "continue_update_rollback":
+            self.statuses.pop(0)
+        return {}
+
+    def try_call(self, service: str, operation: str, *codes: str, **parameters: Any) -> dict[str, Any]:
+        if operation == "describe_stack_events":
+            found = enumerate(self.events if "continue_update_rollback" in self.called else ())
+            return {
+                "StackEvents": [
+                    {
+                        "EventId": str(index),
+                        "LogicalResourceId": name,
+                        "ResourceStatus": status,
+                        "ResourceStatusReason": why,
+                    }
+                    for index, (name, status, why) in found
+                ]
+            }
+        status = self.statuses[0]
+        if len(self.statuses) > 1 and status.endswith("_IN_PROGRESS"):
+            self.statuses.pop(0)
+        return {"Stacks": [{"StackId": "arn:stack", "StackName": "s", "StackStatus": status}]}
+
+    def pages(self, *_: str, **__: Any) -> Iterator[Any]:
+        return iter(())
+
+
+def test_an_update_that_could_not_be_taken_back_is_taken_back_again() -> None:
+    account, told = Scripted("UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_IN_PROGRESS", "UPDATE_ROLLBACK_COMPLETE"), []
+    Stacks(account, told=told.append, poll_s=0).settle("s")  # type: ignore[arg-type]
+    assert account.called == ["continue_update_rollback"]
+    assert account.statuses == ["UPDATE_ROLLBACK_COMPLETE"]
+
+
+def test_one_that_can_never_be_taken_back_is_named() -> None:
+    events = (("Alias", "UPDATE_FAILED", "no such version"),)
+    account = Scripted("UPDATE_ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", events=events)
+    told: list[Progress] = []
+    with pytest.raises(RemoteError, match=r"could not be changed back: Alias .*no such version"):
+        Stacks(account, told=told.append, poll_s=0).settle("s")  # type: ignore[arg-type]
+    assert [event.status for event in told] == ["UPDATE_FAILED"]
+
+
+def test_what_an_earlier_run_began_is_waited_for() -> None:
+    account = Scripted("UPDATE_IN_PROGRESS", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "UPDATE_COMPLETE")
+    Stacks(account, poll_s=0).settle("s")  # type: ignore[arg-type]
+    assert account.called == []
+    assert account.statuses == ["UPDATE_COMPLETE"]
