@@ -9,6 +9,7 @@ import typer
 from lamella.cli import output
 from lamella.cli.deployments import DEPLOYMENT, Name, Stage, find, key, service
 from lamella.cli.options import Json
+from lamella.cli.places import Profile, Region, Target, found_on_aws
 from lamella.errors import UsageError
 
 
@@ -20,6 +21,9 @@ def alias(
     ] = None,
     *,
     stage: Stage = None,
+    target: Target = None,
+    region: Region = None,
+    profile: Profile = None,
     to: Annotated[
         str | None,
         typer.Option(
@@ -34,16 +38,18 @@ def alias(
         raise UsageError(
             "an alias is given a version, or removed", hint="`lamella alias NAME ALIAS --to N`, or `--remove`"
         )
-    deployment = find(*key(name, stage))
+    bare, named = key(name, stage)
+    aws = found_on_aws(bare, named, target=target, region=region, profile=profile)
+    deployment = find(bare, named) if aws is None else aws.find(bare, stage=named)
     if alias is not None:
-        deployment = deployment.with_alias(alias, to)  # refused here, before the service is asked
-        found = service().call("PUT", f"/lamella/deployments/{deployment.key}/aliases/{alias}", {"to": to})
-        aliases = {one: entry["version"] for entry in found["versions"] for one in entry["aliases"]}
-    else:
-        aliases = dict(deployment.aliases)
+        deployment = deployment.with_alias(alias, to)  # refused here, before anybody else is asked
+        if aws is None:
+            service().call("PUT", f"/lamella/deployments/{deployment.key}/aliases/{alias}", {"to": to})
+        else:
+            deployment = aws.set_alias(bare, alias, to=to, stage=named)
     if json:
-        content = {"name": deployment.name, "stage": deployment.stage, "live": deployment.live, "aliases": aliases}
-        output.json_object("lamella.alias/1", content)
+        content = {"name": deployment.name, "stage": deployment.stage, "live": deployment.live}
+        output.json_object("lamella.alias/1", {**content, "aliases": dict(deployment.aliases)})
         return
-    rows = [("live", str(deployment.live)), *((one, str(number)) for one, number in aliases.items())]
+    rows = [("live", str(deployment.live)), *((one, str(number)) for one, number in deployment.aliases.items())]
     output.table(["alias", "version"], rows, right=(1,))
