@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.base_images import DEFAULT_BASES, is_layout, open_base
-from lamella.packaging.image_files import write_archive, write_layout
-from lamella.packaging.oci import Image, build_image, check_image_size, image_blobs
+from lamella.packaging.images.bases import DEFAULT_BASES, is_layout, open_base
+from lamella.packaging.images.building import Image, build_image, check_image_size, image_blobs
+from lamella.packaging.images.files import write_archive, write_layout
+from lamella.packaging.images.pushing import push_image
+from lamella.packaging.images.references import parse_reference
 from lamella.packaging.package import Package, build_packages
-from lamella.packaging.pushing import push_image
-from lamella.packaging.references import parse_reference
 from lamella.packaging.zip import write_zip
 from lamella.platforms import Platform, load_platform
 from lamella.runtime.function import Delivery

@@ -12,7 +12,7 @@ from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
 from lamella.packaging.cache import in_use
-from lamella.packaging.unpacked_images import from_images
+from lamella.packaging.images.unpacking import from_images
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store

@@ -21,8 +21,8 @@ from threading import get_ident
 from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import BLOCK_BYTES, TAR, TAR_GZIP, Blobs, Descriptor, NewBlob, descriptor_of
 from lamella.packaging.delivery import MODEL_FOLDER
+from lamella.packaging.images.blobs import BLOCK_BYTES, TAR, TAR_GZIP, Blobs, Descriptor, NewBlob, descriptor_of
 from lamella.packaging.layers import LayerFile
 from lamella.runtime.function import FILE_NAME
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.base_images import ARCHITECTURES
-from lamella.packaging.blobs import BLOCK_BYTES, INDEX, Blobs, document
 from lamella.packaging.cache import link_or_copy
-from lamella.packaging.oci import Image
+from lamella.packaging.images.bases import ARCHITECTURES
+from lamella.packaging.images.blobs import BLOCK_BYTES, INDEX, Blobs, document
+from lamella.packaging.images.building import Image
 from lamella.slicing.placement import write_atomically
 
 _LAYOUT_FILE, _INDEX_FILE = "oci-layout", "index.json"

@@ -21,11 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import BLOCK_BYTES, TAR_GZIP, Blobs
 from lamella.packaging.cache import ensure, link_or_copy
-from lamella.packaging.image_layers import SHARED, TASK_ROOT, ImageLayer
+from lamella.packaging.images.blobs import BLOCK_BYTES, TAR_GZIP, Blobs
+from lamella.packaging.images.building import Image, build_image
+from lamella.packaging.images.layers import SHARED, TASK_ROOT, ImageLayer
 from lamella.packaging.layers import LayerFile
-from lamella.packaging.oci import Image, build_image
 from lamella.packaging.package import Package
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"

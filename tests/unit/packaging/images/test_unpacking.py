@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import TAR, TAR_GZIP, Blobs, Descriptor, digest_of_bytes
-from lamella.packaging.image_layers import ImageLayer
-from lamella.packaging.unpacked_images import apply_layer
+from lamella.packaging.images.blobs import TAR, TAR_GZIP, Blobs, Descriptor, digest_of_bytes
+from lamella.packaging.images.layers import ImageLayer
+from lamella.packaging.images.unpacking import apply_layer
 
 Entry = tuple[str, bytes | None, bytes]
 FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.errors import PackageError
-from lamella.packaging.base_images import ARCHITECTURES, BaseImage
-from lamella.packaging.blobs import CONFIG, MANIFEST, Blobs, Descriptor
 from lamella.packaging.cache import cache_folder
-from lamella.packaging.image_layers import TASK_ROOT, ImageLayer, layers_of
+from lamella.packaging.images.bases import ARCHITECTURES, BaseImage
+from lamella.packaging.images.blobs import CONFIG, MANIFEST, Blobs, Descriptor
+from lamella.packaging.images.layers import TASK_ROOT, ImageLayer, layers_of
 from lamella.packaging.package import Package
 from lamella.platforms.base import Platform
 

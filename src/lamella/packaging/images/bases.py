@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import (
+from lamella.packaging.images.blobs import (
     BLOCK_BYTES,
     INDEX,
     MANIFEST,
@@ -22,10 +22,10 @@ from lamella.packaging.blobs import (
     descriptor_of,
     document,
 )
-from lamella.packaging.image_layers import ImageLayer, keep_note, noted
-from lamella.packaging.image_sources import ImageSource, LayoutSource, only_image
-from lamella.packaging.references import parse_reference
-from lamella.packaging.registry import open_registry
+from lamella.packaging.images.layers import ImageLayer, keep_note, noted
+from lamella.packaging.images.references import parse_reference
+from lamella.packaging.images.registry import open_registry
+from lamella.packaging.images.sources import ImageSource, LayoutSource, only_image
 from lamella.platforms.base import Architecture
 
 DEFAULT_BASES = {"aws-lambda": "public.ecr.aws/lambda/python:{python}"}
