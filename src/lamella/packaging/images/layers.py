@@ -11,13 +11,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from threading import get_ident
 from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
@@ -25,6 +23,7 @@ from lamella.packaging.delivery import MODEL_FOLDER
 from lamella.packaging.images.blobs import BLOCK_BYTES, TAR, TAR_GZIP, Blobs, Descriptor, NewBlob, descriptor_of
 from lamella.packaging.layers import LayerFile
 from lamella.runtime.function import FILE_NAME
+from lamella.slicing.placement import write_atomically
 
 TASK_ROOT = "var/task"
 """Where a function's files lie in an image. https://docs.aws.amazon.com/lambda/latest/dg/python-image.html"""
@@ -182,11 +181,9 @@ def keep_note(blobs: Blobs, key: str, layer: ImageLayer) -> None:
     """
     content = {"blob": layer.blob.view(), "diff_id": layer.diff_id, "unpacked_bytes": layer.unpacked_bytes}
     note = _note(blobs, key)
-    partial = note.with_name(f".{key}.{os.getpid()}-{get_ident()}.partial")  # threads may do the same at once
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content))
-        partial.replace(note)
+        write_atomically(note, lambda partial: partial.write_text(json.dumps(content)))
     except OSError as error:
         raise PackageError(
             f"`{note}` cannot be written: {error.strerror or error}", hint="let `LAMELLA_HOME` name a folder with room"
