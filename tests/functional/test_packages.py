@@ -447,7 +447,7 @@ def test_a_zip_that_cannot_be_written_is_an_error_and_leaves_nothing(packages: l
     ("arguments", "message"),
     [
         ({"name": "no spaces"}, "`no spaces` cannot name a deployment"),
-        ({"name": "x" * 60}, "cannot name a deployment"),
+        ({"name": "x" * 60}, "its function `x{60}-slice-1` would have 68 characters, 4 more than the 64"),
         ({"delivery": "object-store"}, "delivery by `object-store` needs a store"),
         ({"delivery": "mount"}, "delivery by `mount` needs a mounted folder"),
         ({"mount": "/mnt"}, "delivery `package` has no use for a mounted folder"),
