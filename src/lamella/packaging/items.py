@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.packaging.cache import FILE_MODE
+from lamella.packaging.cache import FILE_MODE, has_sizes
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,8 @@ def write_items(folder: Path, items: Sequence[Item]) -> None:
 
 
 def are_intact(folder: Path, items: Sequence[Item]) -> bool:
-    """Whether a folder holds these files, by their sizes: what removes files from caches, or fills disks, shows.
-
-    That their bytes are right, `lamella.packaging.pruning.verify` knows.
-    """
-    try:
-        return all(os.stat(folder / item.path).st_size == item.size for item in items)
-    except OSError:
-        return False
+    """Whether a folder holds these files, by their sizes."""
+    return has_sizes(folder, ((item.path, item.size) for item in items))
 
 
 def heaviest(sizes: Iterable[tuple[str, int]], *, shown: int = 8) -> tuple[tuple[str, int], ...]:

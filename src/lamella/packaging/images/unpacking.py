@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
-from lamella.packaging.cache import ensure, link_or_copy
+from lamella.packaging.cache import ensure, has_sizes, link_or_copy
 from lamella.packaging.images.blobs import BLOCK_BYTES, TAR_GZIP, Blobs
 from lamella.packaging.images.building import Image, build_image
 from lamella.packaging.images.layers import SHARED, TASK_ROOT, ImageLayer
@@ -56,7 +56,7 @@ def unpack_image(image: Image, files: Sequence[LayerFile]) -> Path:
         PackageError: A layer is damaged, or holds what no function's image needs; or the cache cannot be written.
     """
     folder = image.blobs.folder / "functions" / image.manifest.digest.removeprefix("sha256:")
-    ensure(folder, partial(_fill, image), lambda found: _is_intact(found, files))
+    ensure(folder, partial(_fill, image), lambda found: has_sizes(found, ((file.path, file.size) for file in files)))
     return folder
 
 
@@ -162,13 +162,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _is_intact(folder: Path, files: Sequence[LayerFile]) -> bool:
-    try:
-        return all(os.stat(folder / file.path).st_size == file.size for file in files)
-    except OSError:
-        return False
 
 
 class _Verified:
