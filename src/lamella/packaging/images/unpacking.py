@@ -1,35 +1,28 @@
 """What a function finds in `/var/task`, taken from an image's layers: so that what runs here is what would be pushed.
 
-Every layer is verified, compressed and unpacked, before anything of it is used. An image may come from elsewhere, so
-nothing in it is trusted: only plain files and folders are made, and only inside of the folder.
-
-https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#applying-changesets
+Every layer is verified before anything of it is used.
 """
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
 import shutil
-import tarfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from lamella.errors import PackageError
 from lamella.packaging.cache import ensure, has_sizes, link_or_copy
-from lamella.packaging.images.blobs import BLOCK_BYTES, TAR_GZIP, Blobs
+from lamella.packaging.images.blobs import BLOCK_BYTES, Blobs
 from lamella.packaging.images.building import Image, build_image
-from lamella.packaging.images.layers import SHARED, TASK_ROOT, ImageLayer
+from lamella.packaging.images.contents import read_contents
+from lamella.packaging.images.layers import SHARED, ImageLayer
 from lamella.packaging.layers import LayerFile
 from lamella.packaging.package import Package
 
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
-_UNTRUSTED = "build or pull the image again, or do not trust where it comes from"
+FUNCTIONS, UNPACKED = "functions", "unpacked"
+"""Where beside the blobs what functions find lies, by the image's digest, and what they share, by the layer's."""
 
 
 def from_images(packages: Sequence[Package]) -> list[Package]:
@@ -55,7 +48,7 @@ def unpack_image(image: Image, files: Sequence[LayerFile]) -> Path:
     Raises:
         PackageError: A layer is damaged, or holds what no function's image needs; or the cache cannot be written.
     """
-    folder = image.blobs.folder / "functions" / image.manifest.digest.removeprefix("sha256:")
+    folder = image.blobs.folder / FUNCTIONS / image.manifest.digest.removeprefix("sha256:")
     ensure(folder, partial(_fill, image), lambda found: has_sizes(found, ((file.path, file.size) for file in files)))
     return folder
 
@@ -70,7 +63,7 @@ def _fill(image: Image, folder: Path) -> None:
 
 def _unpacked(layer: ImageLayer, blobs: Blobs) -> Path:
     """A layer by itself, in a folder that is shared."""
-    folder = blobs.folder / "unpacked" / layer.diff_id.removeprefix("sha256:")
+    folder = blobs.folder / UNPACKED / layer.diff_id.removeprefix("sha256:")
 
     def is_intact(found: Path) -> bool:
         sizes = [path.stat().st_size for path in found.rglob("*") if path.is_file()]
@@ -97,64 +90,36 @@ def apply_layer(layer: ImageLayer, blobs: Blobs, folder: Path) -> None:
         PackageError: It is damaged, leads out of the folder, or holds links or devices there. The folder is then of no
             use.
     """
-    try:
-        with blobs.path(layer.blob.digest).open("rb") as file:
-            packed = _Verified(file)
-            gzipped = layer.blob.media_type == TAR_GZIP
-            content = cast("BinaryIO", gzip.GzipFile(fileobj=cast("BinaryIO", packed))) if gzipped else packed
-            tar = _Verified(cast("BinaryIO", content))
-            with tarfile.open(fileobj=cast("BinaryIO", tar), mode="r|", bufsize=BLOCK_BYTES) as archive:
-                made: set[Path] = set()
-                for entry in archive:
-                    _apply(entry, archive, folder, made)
-            tar.finish()
-            packed.finish()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, FileNotFoundError) as error:
-        raise PackageError(f"layer `{layer.blob.digest}` cannot be read: {error}", hint=_UNTRUSTED) from error
-    for what, found, wanted in (("blob", packed, layer.blob.digest), ("content", tar, layer.diff_id)):
-        if found.digest != wanted:
-            raise PackageError(f"the {what} of layer `{wanted}` is `{found.digest}`", hint=_UNTRUSTED)
+    read_contents(layer, blobs, _Folder(folder))
 
 
-def _apply(entry: tarfile.TarInfo, archive: tarfile.TarFile, folder: Path, made: set[Path]) -> None:
-    """Apply one entry; `made` is what this layer has put there, which its own whiteouts do not concern."""
-    path = PurePosixPath(entry.name.removeprefix("./"))
-    if path.is_absolute() or ".." in path.parts or "\0" in entry.name:
-        raise PackageError(f"a layer names `{entry.name}`, outside of the image", hint=_UNTRUSTED)
-    if path == PurePosixPath(TASK_ROOT) or not path.is_relative_to(TASK_ROOT):
-        return
-    target = folder / path.relative_to(TASK_ROOT)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.name.startswith(_WHITEOUT):
-        _white_out(target, made)
-    elif entry.isdir():
-        made.add(target)
-        if not target.is_dir():
+class _Folder:
+    """A folder that a layer is applied to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._own: set[Path] = set()  # what this layer has put there, which its own whiteouts do not concern
+
+    def put(self, path: PurePosixPath, content: BinaryIO | None) -> None:
+        target = self._folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._own.add(target)
+        if content is not None:
+            _remove(target)  # not written into: it may be a second name of a file that others have
+            with target.open("xb") as file:
+                shutil.copyfileobj(content, file, BLOCK_BYTES)
+        elif not target.is_dir():
             target.unlink(missing_ok=True)
             target.mkdir()
-    elif entry.isreg():
-        made.add(target)
-        _write(entry, archive, target)
-    else:
-        raise PackageError(f"a layer holds `{entry.name}`, which is no plain file", hint=_UNTRUSTED)
 
-
-def _white_out(target: Path, made: set[Path]) -> None:
-    """What lower layers put here goes."""
-    if target.name == _OPAQUE:
-        for path in target.parent.iterdir():
-            if not any(own.is_relative_to(path) for own in made):
-                _remove(path)
-    elif target.name.removeprefix(_WHITEOUT) not in ("", ".", ".."):
-        _remove(target.with_name(target.name.removeprefix(_WHITEOUT)))
-
-
-def _write(entry: tarfile.TarInfo, archive: tarfile.TarFile, target: Path) -> None:
-    _remove(target)  # not written into: it may be a second name of a file that others have
-    source = archive.extractfile(entry)
-    assert source is not None, "it is a plain file"
-    with target.open("xb") as file:
-        shutil.copyfileobj(source, file, BLOCK_BYTES)
+    def remove(self, path: PurePosixPath, *, itself: bool) -> None:
+        target = self._folder / path
+        if itself:
+            _remove(target)
+        elif target.is_dir():
+            for found in target.iterdir():
+                if not any(own.is_relative_to(found) for own in self._own):
+                    _remove(found)
 
 
 def _remove(path: Path) -> None:
@@ -162,24 +127,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-class _Verified:
-    """What is read through it, and the digest of that."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source, self._hash = source, hashlib.sha256()
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-    def read(self, size: int = -1, /) -> bytes:
-        block = self._source.read(size)
-        self._hash.update(block)
-        return block
-
-    def finish(self) -> None:
-        """Read what is left: readers stop at the end that the content declares."""
-        while self.read(BLOCK_BYTES):
-            pass

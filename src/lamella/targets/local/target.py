@@ -59,7 +59,8 @@ class LocalTarget:
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
-        functions = functions_of(wanted, self._built(wanted))
+        with in_use():
+            functions = functions_of(wanted, self._built(wanted))
         return changes(self._state.read(wanted.name, wanted.stage), functions)
 
     def apply(self, wanted: Wanted) -> Deployment:
