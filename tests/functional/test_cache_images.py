@@ -6,7 +6,6 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,13 @@ from tests.functional.packages import damage
 
 import lamella
 from lamella.errors import PackageError
-from lamella.packaging.cache import ensure, in_use
+from lamella.packaging.cache import in_use
 from lamella.packaging.images.bases import open_base
 from lamella.packaging.images.building import Image, build_image, image_blobs
 from lamella.packaging.images.files import write_layout
 from lamella.packaging.images.unpacking import unpack_image
 from lamella.packaging.inventory import Kept, disk_bytes, inventory
-from lamella.packaging.items import are_intact, digest_of, item_of, write_items
+from lamella.packaging.items import ensure_package, item_of
 from lamella.packaging.layers import LayerFile
 from lamella.packaging.package import Package
 from lamella.packaging.pruning import prune, verify
@@ -48,11 +47,9 @@ def small_package(cache: Path, index: int) -> Package:
         item_of("numpy/core.so", b"the engine " * 5000),
         item_of("model/slice.data", np.random.default_rng(index).bytes(50_000)),
     )
-    digest = digest_of(items)
-    folder = cache / "packages" / digest
-    ensure(folder, partial(write_items, items=items), partial(are_intact, items=items))
+    folder = ensure_package(cache, items)
     files = tuple(sorted((LayerFile(i.path, i.size, i.sha256) for i in items), key=lambda file: file.path))
-    return Package(function, folder, digest, sum(i.size for i in items), (), files, "x86_64", "3.13")
+    return Package(function, folder, folder.name, sum(i.size for i in items), (), files, "x86_64", "3.13")
 
 
 @pytest.fixture

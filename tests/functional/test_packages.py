@@ -21,7 +21,7 @@ from tests.functional.special_models import LARGE, floats, saved, tensor, weight
 import lamella
 from lamella.errors import PackageError, SlicesError, UsageError
 from lamella.packaging import deflated
-from lamella.packaging import package as module
+from lamella.packaging import items as module
 from lamella.packaging.items import write_items
 from lamella.packaging.package import Package, build_packages
 from lamella.packaging.wheels import is_unused

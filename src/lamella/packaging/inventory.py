@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from lamella.errors import SlicesError
-from lamella.packaging import deflated, layers, package
+from lamella.packaging import deflated, items, layers
 from lamella.packaging.cache import STAGING, cache_folder
 from lamella.packaging.images import unpacking
 from lamella.packaging.images.blobs import Blobs
@@ -27,7 +27,7 @@ unpacked, what a function finds in an image; or what an interrupted build left."
 _UNFINISHED = "left by what was interrupted, or under way"
 
 _FOLDERS: tuple[tuple[Kind, str], ...] = (
-    ("package", package.FOLDER),
+    ("package", items.FOLDER),
     ("closure", layers.FOLDER),
     ("deflated", deflated.FOLDER),
     ("unpacked", f"{IMAGES}/{unpacking.UNPACKED}"),

@@ -6,9 +6,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lamella.packaging.cache import FILE_MODE, has_sizes
+from lamella.packaging.cache import FILE_MODE, ensure, has_sizes
+
+FOLDER = "packages"
+"""Where packages lie in the cache."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,21 @@ def write_items(folder: Path, items: Sequence[Item]) -> None:
 def are_intact(folder: Path, items: Sequence[Item]) -> bool:
     """Whether a folder holds these files, by their sizes."""
     return has_sizes(folder, ((item.path, item.size) for item in items))
+
+
+def ensure_package(cache: Path, items: Sequence[Item]) -> Path:
+    """The folder of a package, which is called by its digest; written once, and then found again.
+
+    Args:
+        cache: The cache's root.
+        items: All that the package holds.
+
+    Raises:
+        PackageError: The cache cannot be written.
+    """
+    folder = cache / FOLDER / digest_of(items)
+    ensure(folder, partial(write_items, items=items), partial(are_intact, items=items))
+    return folder
 
 
 def heaviest(sizes: Iterable[tuple[str, int]], *, shown: int = 8) -> tuple[tuple[str, int], ...]:
