@@ -26,6 +26,7 @@ from lamella.packaging.layers import LayerFile
 from lamella.packaging.package import Package
 from lamella.packaging.pruning import prune, verify
 from lamella.runtime.function import FunctionConfig
+from lamella.targets import packages as targets_packages
 
 DAY_S = 86400
 SMALL = {"blob": 10, "function": 2, "unpacked": 2, "package": 2}
@@ -125,6 +126,23 @@ def test_images_stay_while_the_cache_is_in_use(cache: Path) -> None:
     with in_use(cache), pytest.raises(PackageError, match="nothing was pruned"):
         prune(cache, older_than_days=0)
     assert kinds(inventory(cache)) == SMALL
+
+
+def test_nothing_is_pruned_between_building_an_image_and_writing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    monkeypatch.setenv("LAMELLA_HOME", str(cache))
+
+    def prune_and_write(images: Sequence[Image], folder: Path) -> None:
+        with pytest.raises(PackageError, match="nothing was pruned"):
+            prune(older_than_days=0)
+        write_layout(images, folder)
+
+    monkeypatch.setattr(targets_packages, "write_layout", prune_and_write)
+    model = models.mlp(tmp_path / "mlp.onnx")
+    made = lamella.package(model, tmp_path / "images", format="oci", base_image="none", slices=1, verify=False)
+    assert made[0].path == tmp_path / "images"
+    assert (tmp_path / "images" / "index.json").is_file()
 
 
 def test_pruning_frees_what_no_layout_outside_shares(images: list[Image], cache: Path, tmp_path: Path) -> None:
