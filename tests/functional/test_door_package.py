@@ -14,6 +14,7 @@ from tests.functional.emulator import emulate
 from tests.functional.runtime_api import runtime_api
 
 from lamella.packaging.door import HANDLER, DoorPackage, build_door
+from lamella.packaging.inventory import inventory
 from lamella.packaging.zip import write_zip
 from lamella.tensors import TensorSpec
 from lamella.workflow.steps import Step, Workflow
@@ -39,6 +40,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> DoorPackage:
 def environment(package: DoorPackage) -> dict[str, str]:
     own = {"LAMBDA_TASK_ROOT": str(package.folder), "LAMELLA_STORE": "s3://bucket", "LAMELLA_WORKFLOW": PLACES}
     return {"PATH": os.environ["PATH"], **CREDENTIALS, **own}
+
+
+def test_the_cache_tells_it_from_a_damaged_package(package: DoorPackage) -> None:
+    found = inventory(package.folder.parents[1])
+    assert [kept.what for kept in found if kept.folder == package.folder] == ["a front door"]
 
 
 def test_a_door_holds_no_engine_and_imports_no_boto3(package: DoorPackage) -> None:

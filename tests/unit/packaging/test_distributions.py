@@ -14,8 +14,7 @@ from lamella.packaging import shared
 from lamella.packaging.installed import installed_files, installed_key, is_portable
 from lamella.packaging.interpreter import Interpreter, interpreter_for, running_python
 from lamella.packaging.shared import engine_layer, own_layer
-from lamella.packaging.unpacking import unpack_wheel
-from lamella.packaging.wheels import WheelsError, is_unused
+from lamella.packaging.wheels import WheelsError, is_unused, unpack_wheel
 from lamella.platforms import Platform
 
 WHEEL = "Wheel-Version: 1.0\nTag: py3-none-any\n"
