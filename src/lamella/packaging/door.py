@@ -9,10 +9,10 @@ from pathlib import Path
 
 from lamella.errors import PackageError
 from lamella.packaging.cache import cache_folder, ensure, in_use
-from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.interpreter import interpreter_for
 from lamella.packaging.items import Item, are_intact, digest_of, heaviest, item_of, write_items
 from lamella.packaging.layers import Layer
+from lamella.packaging.own import speaks_s3
 from lamella.packaging.shared import libraries_layer, own_layer
 from lamella.platforms.base import Platform
 from lamella.runtime.models import FILE_NAME, write_models
@@ -68,9 +68,9 @@ def build_door(
         UsageError: The platform does not offer what is asked for.
         PackageError: A distribution is missing, a folder cannot be written, or the package is too large.
     """
-    root, s3 = cache_folder(None if cache is None else Path(cache)), store is not None and store.startswith("s3:")
+    root, s3 = cache_folder(None if cache is None else Path(cache)), speaks_s3(store)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
-    names = ("numpy", *(("ml_dtypes",) if _has_foreign(workflows) else ()), *(S3_DISTRIBUTIONS if s3 else ()))
+    names = ("numpy", *(("ml_dtypes",) if _has_foreign(workflows) else ()))
     with in_use(root):
         layers = (
             libraries_layer(interpreter, names, cache=root),

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from lamella.packaging.cache import cache_folder, ensure, in_use
-from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
 from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, are_intact, digest_of, heaviest, write_items
 from lamella.packaging.layers import Layer, LayerFile
+from lamella.packaging.own import speaks_s3
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
 from lamella.packaging.shared import engine_layer, own_layer
 from lamella.packaging.slice_files import SliceFiles, read_slice
@@ -110,7 +110,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
         check_digests(manifest, directory)
-        shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
+        shared = _shared(interpreter, parts, root, s3=speaks_s3(store))
         functions = [_function(name, part, manifest, delivery) for part in parts]
         common = (*_items(shared), *([models_item({name: workflow_of(manifest, functions)})] if door else ()))
         for part, function in zip(parts, functions, strict=True):  # before the weights are read
@@ -137,7 +137,7 @@ def _shared(interpreter: Interpreter, parts: Sequence[SliceFiles], root: Path, *
     """What every package of the deployment holds."""
     kinds = {spec.datatype for part in parts for spec in part.specs if spec.datatype.isupper()}
     foreign = any(datatype(kind).onnx >= _FIRST_FOREIGN for kind in kinds)
-    extra = (*(("ml_dtypes",) if foreign else ()), *(S3_DISTRIBUTIONS if s3 else ()))
+    extra = ("ml_dtypes",) if foreign else ()
     return [engine_layer(interpreter, cache=root, extra=extra), own_layer(interpreter, cache=root, s3=s3)]
 
 

@@ -17,7 +17,7 @@ from lamella.packaging.interpreter import Interpreter
 from lamella.packaging.layers import Layer, ensure_layer
 from lamella.packaging.own import own_files
 from lamella.packaging.unpacking import unpack_wheel
-from lamella.packaging.wheels import SERVICES, UNUSED, WheelsError, download_wheels
+from lamella.packaging.wheels import UNUSED, WheelsError, download_wheels
 from lamella.slicing.placement import copy
 
 
@@ -45,7 +45,7 @@ def libraries_layer(interpreter: Interpreter, names: Sequence[str], *, cache: Pa
         if interpreter.compiles:
             compile_sources(folder)
 
-    return ensure_layer(cache, (*_general_key(interpreter), *UNUSED, *SERVICES, *key), fill)
+    return ensure_layer(cache, (*_general_key(interpreter), *UNUSED, *key), fill)
 
 
 def own_layer(interpreter: Interpreter, *, cache: Path, s3: bool = False, engine: bool = True) -> Layer:

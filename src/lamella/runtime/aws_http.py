@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from ssl import SSLContext, create_default_context
+from http.client import HTTPConnection, HTTPException
 from threading import local
 from time import time
 from urllib.parse import urlsplit
 
 from lamella.errors import UsageError
+from lamella.stores.connections import new_connection
 from lamella.stores.credentials import FindCredentials
 from lamella.stores.sigv4 import signed_headers
 
@@ -88,7 +87,7 @@ class AwsHttp:
         key = f"{place.scheme}://{place.netloc}"
         connections: dict[str, HTTPConnection] = self._open.__dict__
         used = connections.pop(key, None)
-        connection = used or _connection(place.scheme, place.netloc)
+        connection = used or new_connection(place.scheme, place.netloc)
         try:
             reply = _exchange(connection, place.path, signed, body, timeout_s)
         except TimeoutError:
@@ -123,13 +122,3 @@ def _exchange(
     return Reply(
         answer.status, content, answer.headers.get("x-amzn-ErrorType"), answer.headers.get("X-Amz-Function-Error")
     )
-
-
-def _connection(scheme: str, place: str) -> HTTPConnection:
-    return HTTPSConnection(place, context=_context()) if scheme == "https" else HTTPConnection(place)
-
-
-@cache
-def _context() -> SSLContext:
-    """Whom to trust, which takes 20 ms to read."""
-    return create_default_context()
