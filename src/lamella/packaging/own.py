@@ -75,6 +75,6 @@ def _sources(root: Path, *, s3: bool, engine: bool) -> Iterator[Path]:
     for name in FUNCTION_SIDE if engine else (name for name in FUNCTION_SIDE if not name.startswith(_ENGINES)):
         path = root / name
         for source in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
-            if s3 or not source.name.startswith(_S3):
-                if source.relative_to(root).as_posix() not in _BOTO3:
-                    yield source
+            left_out = source.relative_to(root).as_posix() in _BOTO3 if s3 else source.name.startswith(_S3)
+            if not left_out:
+                yield source

@@ -198,7 +198,11 @@ def _answer(connection: HTTPConnection, request: Request, target: str, headers: 
     body = _blocks(request.body) if request.body else None
     with suppress(BrokenPipeError, ConnectionResetError):  # of a server that refuses unread: its reason is to come
         connection.request(request.method, target, body, dict(headers))
-    return connection.getresponse()
+    answer = connection.getresponse()
+    if answer.length is None and not answer.chunked:  # nobody could tell whether all of it came
+        answer.close()
+        raise HTTPException("an answer without a length")
+    return answer
 
 
 def _blocks(views: Sequence[memoryview]) -> Iterator[memoryview]:

@@ -46,7 +46,7 @@ def read_xml(content: bytes) -> Element:
 
     if len(content) > MOST_BYTES:
         raise BadXmlError("it is too large")
-    parser, reader = ParserCreate("utf-8"), _Reader()  # so that nothing is hidden in another encoding
+    parser, reader = ParserCreate(), _Reader()
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = reader.start, reader.end
     parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = reader.said, reader.doctype
