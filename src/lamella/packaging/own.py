@@ -11,6 +11,7 @@ from lamella.errors import UsageError
 from lamella.stores.bucket import read_bucket
 
 FUNCTION_SIDE = (
+    "array_files.py",
     "errors.py",
     "tensors.py",
     "wire.py",

@@ -24,31 +24,31 @@ def new_connection(scheme: str, place: str) -> HTTPConnection:
 
 
 class KeptConnections:
-    """Those to one server that nobody uses at the moment. Thread-safe."""
+    """Those that nobody uses at the moment. Thread-safe."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[HTTPConnection, float]] = deque()
+        self._kept: deque[tuple[HTTPConnection, str, float]] = deque()
         finalize(self, _close, self._kept)
 
-    def take(self) -> HTTPConnection | None:
-        """The one that was used last; None where there is none that may be open still.
+    def take(self, place: str) -> HTTPConnection | None:
+        """The one to a place (host, and port if there is one) that was used last; None where none may be open still.
 
         The clock is the world's: it goes on while a snapshot of a function, whose connections end, lies somewhere.
         """
         while self._kept:
             try:
-                connection, since = self._kept.pop()
+                connection, to, since = self._kept.pop()
             except IndexError:  # another thread was faster
                 break
-            if 0 <= time() - since < _KEPT_S:
+            if to == place and 0 <= time() - since < _KEPT_S:
                 return connection
             connection.close()
         return None
 
-    def keep(self, connection: HTTPConnection) -> None:
+    def keep(self, connection: HTTPConnection, place: str) -> None:
         """Give one back that has nothing left to read."""
         if len(self._kept) < _MOST_KEPT:
-            self._kept.append((connection, time()))
+            self._kept.append((connection, place, time()))
         else:
             connection.close()
 
@@ -57,7 +57,7 @@ class KeptConnections:
         _close(self._kept)
 
 
-def _close(kept: deque[tuple[HTTPConnection, float]]) -> None:
+def _close(kept: deque[tuple[HTTPConnection, str, float]]) -> None:
     while kept:
         try:
             kept.pop()[0].close()

@@ -97,10 +97,11 @@ class BucketRequests:
             StoreError: There are no credentials.
         """
         for attempt in range(1, ATTEMPTS):
+            region = self._region  # another thread may find out meanwhile that it is another one
             try:
-                return self._exchange(request, read)
+                return self._exchange(request, read, region)
             except RefusedError as error:
-                if self._moved(error):
+                if self._moved(region, error.region):
                     continue
                 if not error.passing:
                     raise
@@ -109,42 +110,39 @@ class BucketRequests:
             except (HTTPException, OSError):
                 self._kept.forget()
             sleep(_pause_s(attempt))
-        return self._exchange(request, read)
+        return self._exchange(request, read, self._region)
 
-    def _moved(self, error: RefusedError) -> bool:
+    def _moved(self, asked: str, told: str | None) -> bool:
         """Whether the bucket is in another region of AWS than the one that was asked; from now on, that one is."""
-        region = error.region
-        if region in (None, self._region) or not _REGION.fullmatch(region) or endpoint_of(self._bucket):
+        if told is None or told == asked or not _REGION.fullmatch(told) or endpoint_of(self._bucket):
             return False
-        self._region = region
-        self._kept.forget()
+        self._region = told
         return True
 
-    def _exchange(self, request: Request, read: Callable[[HTTPResponse], _Result]) -> _Result:
-        url = self._url(request)
-        place, headers = urlsplit(url), self._signed(request, url)
+    def _exchange(self, request: Request, read: Callable[[HTTPResponse], _Result], region: str) -> _Result:
+        url = self._url(request, region)
+        place, headers = urlsplit(url), self._signed(request, url, region)
         target = f"{place.path or '/'}{'?' if place.query else ''}{place.query}"
-        connection = self._kept.take() or new_connection(place.scheme, place.netloc)
+        connection = self._kept.take(place.netloc) or new_connection(place.scheme, place.netloc)
         used_up = True
         try:
-            answer = _answer(connection, request, target, headers)
-            refused = _refusal(answer) if answer.status >= 300 else None
-            found = None if refused else read(answer)
-            used_up = answer.will_close or not answer.isclosed() or bool(answer.length)  # or something is left to read
+            with _answer(connection, request, target, headers) as answer:
+                found = read(answer) if answer.status < 300 else _refusal(answer)
+                used_up = answer.will_close or not answer.isclosed() or bool(answer.length)  # or something is left
         finally:
             if used_up:
                 connection.close()
         if not used_up:
-            self._kept.keep(connection)
-        if refused:
-            raise refused
+            self._kept.keep(connection, place.netloc)
+        if isinstance(found, RefusedError):
+            raise found
         return found
 
-    def _url(self, request: Request) -> str:
+    def _url(self, request: Request, region: str) -> str:
         address = (
-            address_of(self._bucket, self._region)
+            address_of(self._bucket, region)
             if request.key is None
-            else object_address(self._bucket, self._region, request.key)
+            else object_address(self._bucket, region, request.key)
         )
         query = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in request.query.items())
         return f"{address}{'?' if query else ''}{query}"
@@ -156,7 +154,7 @@ class BucketRequests:
             uri = self._bucket.uri(request.key)
             raise StoreError(f"no credentials for `{uri}`: {error.message}", hint=error.hint) from error
 
-    def _signed(self, request: Request, url: str) -> dict[str, str]:
+    def _signed(self, request: Request, url: str, region: str) -> dict[str, str]:
         digest = sha256()
         for view in request.body:
             digest.update(view)
@@ -166,7 +164,7 @@ class BucketRequests:
             request.headers,
             digest.hexdigest(),
             service="s3",
-            region=self._region,
+            region=region,
             credentials=self._credentials(request),
             at_s=time(),
         )
@@ -196,9 +194,13 @@ def _answer(connection: HTTPConnection, request: Request, target: str, headers: 
         connection.connect()
         connection.sock.settimeout(_ANSWER_S)
     body = _blocks(request.body) if request.body else None
-    with suppress(BrokenPipeError, ConnectionResetError):  # of a server that refuses unread: its reason is to come
+    broken = False
+    try:
         connection.request(request.method, target, body, dict(headers))
+    except (BrokenPipeError, ConnectionResetError):  # of a server that refuses unread: its reason may be there
+        broken = True
     answer = connection.getresponse()
+    answer.will_close |= broken
     if answer.length is None and not answer.chunked:  # nobody could tell whether all of it came
         answer.close()
         raise HTTPException("an answer without a length")

@@ -5,10 +5,11 @@ import re
 import socket
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import parse_headers
 from io import BytesIO
-from threading import Thread
+from threading import Barrier, Thread
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
@@ -201,7 +202,7 @@ def test_the_reason_is_told_though_the_body_was_not_read() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(100)
-                connection.sendall(refusal(403, "AccessDenied"))
+                connection.sendall(refusal(403, "AccessDenied", "Connection: close"))
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(1 << 20):
                     pass
@@ -331,19 +332,24 @@ def test_the_environment_names_a_server(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_bucket_in_another_region_is_asked_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As AWS answers, from a server that stands in for all of its regions."""
-    asked = []
-    with serving(refusal(301, "PermanentRedirect", "x-amz-bucket-region: eu-west-1"), answer(200, b"1")) as (at, seen):
+    """As AWS answers, from a server that stands in for all of its regions; several threads learn it at once."""
+    asked, both = [], Barrier(2)
+    moved = refusal(301, "PermanentRedirect", "x-amz-bucket-region: eu-west-1", "Connection: close")
+    found = answer(200, b"1", closes=True)
+    with serving(moved, moved, found, found, found) as (at, seen), ThreadPoolExecutor(2) as pool:
         monkeypatch.setattr(s3_requests, "endpoint_of", lambda _: None)
 
         def address(bucket: Bucket, region: str, key: str) -> str:
+            if region == "eu-central-1":
+                both.wait(10)
             asked.append(region)
             return object_address(bucket, region, key)
 
         monkeypatch.setattr(s3_requests, "object_address", address)
+        assert list(pool.map(at.get, ["a", "a"])) == [b"1", b"1"]
         assert at.get("a") == b"1"
-    assert asked == ["eu-central-1", "eu-west-1"]
-    assert b"/eu-west-1/s3/aws4_request" in seen[1]
+    assert sorted(asked) == ["eu-central-1"] * 2 + ["eu-west-1"] * 3
+    assert b"/eu-west-1/s3/aws4_request" in seen[-1]
 
 
 def test_a_server_of_one_s_own_moves_nobody() -> None:
