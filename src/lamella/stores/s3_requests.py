@@ -190,9 +190,7 @@ def read_all(answer: HTTPResponse) -> bytes:
 
 def _answer(connection: HTTPConnection, request: Request, target: str, headers: Mapping[str, str]) -> HTTPResponse:
     if connection.sock is None:
-        connection.timeout = _CONNECT_S
-        connection.connect()
-        connection.sock.settimeout(_ANSWER_S)
+        _connect(connection)
     body = _blocks(request.body) if request.body else None
     broken = False
     try:
@@ -205,6 +203,12 @@ def _answer(connection: HTTPConnection, request: Request, target: str, headers: 
         answer.close()
         raise HTTPException("an answer without a length")
     return answer
+
+
+def _connect(connection: HTTPConnection) -> None:
+    connection.timeout = _CONNECT_S
+    connection.connect()
+    connection.sock.settimeout(_ANSWER_S)
 
 
 def _blocks(views: Sequence[memoryview]) -> Iterator[memoryview]:
