@@ -3,12 +3,15 @@
 import datetime as dt
 import re
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import parse_headers
 from io import BytesIO
+from ipaddress import ip_address
+from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
 from unittest.mock import patch
@@ -18,9 +21,13 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as TheirCredentials
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from lamella.errors import StoreError
-from lamella.stores import s3_requests
+from lamella.stores import connections, s3_requests
 from lamella.stores.addresses import address_of, object_address
 from lamella.stores.bucket import Bucket, read_bucket
 from lamella.stores.opening import open_store
@@ -356,3 +363,56 @@ def test_a_server_of_one_s_own_moves_nobody() -> None:
     moved = refusal(301, "PermanentRedirect", "x-amz-bucket-region: eu-west-1")
     with serving(moved) as (store, _), pytest.raises(StoreError, match="PermanentRedirect"):
         store.get("a")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate of this machine that nobody else has signed, with its key."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    hosts = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    built = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(hosts, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(built.public_bytes(Encoding.PEM) + secret)
+    return path
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_server_must_show_a_certificate_that_is_trusted(
+    trusted: bool, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_context", connections._context.__wrapped__)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate) if trusted else "")
+    context, accepted = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), []
+    context.load_cert_chain(certificate)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            plain, _ = server.accept()
+            accepted.append(plain)
+            with plain, suppress(ssl.SSLError), context.wrap_socket(plain, server_side=True) as connection:
+                with connection.makefile("rb") as lines:
+                    _request(lines)
+                connection.sendall(answer(200, b"1", closes=True))
+
+        thread = Thread(target=serve, daemon=True)
+        thread.start()
+        store = open_store(f"s3://b?endpoint_url={quote(f'https://127.0.0.1:{server.getsockname()[1]}')}")
+        if trusted:
+            assert store.get("a") == b"1"
+        else:
+            with pytest.raises(StoreError, match="cannot be reached: SSLCertVerificationError"):
+                store.get("a")
+        thread.join(10)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # it was asked once
+            server.accept()
+    assert len(accepted) == 1
