@@ -11,6 +11,7 @@ from lamella.packaging.cache import cache_folder, in_use
 from lamella.packaging.interpreter import interpreter_for
 from lamella.packaging.items import Item, ensure_package, heaviest, item_of
 from lamella.packaging.layers import Layer
+from lamella.packaging.own import speaks_s3
 from lamella.packaging.shared import extra_distributions, libraries_layer, own_layer
 from lamella.platforms.base import Platform
 from lamella.runtime.models import FILE_NAME, write_models
@@ -64,9 +65,9 @@ def build_door(
         UsageError: The platform does not offer what is asked for.
         PackageError: A distribution is missing, a folder cannot be written, or the package is too large.
     """
-    root, s3 = cache_folder(None if cache is None else Path(cache)), store is not None and store.startswith("s3:")
+    root, s3 = cache_folder(None if cache is None else Path(cache)), speaks_s3(store)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
-    names = ("numpy", *extra_distributions(_specs(workflows), s3=s3))
+    names = ("numpy", *extra_distributions(_specs(workflows)))
     with in_use(root):
         layers = (
             libraries_layer(interpreter, names, cache=root),

@@ -14,6 +14,7 @@ from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, ensure_package, heaviest
 from lamella.packaging.layers import Layer, LayerFile
+from lamella.packaging.own import speaks_s3
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
 from lamella.packaging.shared import engine_layer, extra_distributions, own_layer
 from lamella.packaging.slice_files import SliceFiles, read_slice
@@ -104,7 +105,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
         check_digests(manifest, directory)
-        shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
+        shared = _shared(interpreter, parts, root, s3=speaks_s3(store))
         functions = [_function(name, part, manifest, delivery) for part in parts]
         described = [] if door is None else [models_item({door: workflow_of(manifest, functions)})]
         common = (*_items(shared), *described)
@@ -130,7 +131,7 @@ def _deliverer(
 
 def _shared(interpreter: Interpreter, parts: Sequence[SliceFiles], root: Path, *, s3: bool) -> list[Layer]:
     """What every package of the deployment holds."""
-    extra = extra_distributions((spec for part in parts for spec in part.specs), s3=s3)
+    extra = extra_distributions(spec for part in parts for spec in part.specs)
     return [engine_layer(interpreter, cache=root, extra=extra), own_layer(interpreter, cache=root, s3=s3)]
 
 

@@ -32,8 +32,6 @@ UNUSED = (
     "numpy/doc/*",
     "numpy/f2py/*",
     "numpy/random/_examples/*",
-    "boto3/data/*",  # of its resources; what it knows of services is botocore's
-    "boto3/examples/*",
     "*/tests/*",
     "*.a",
     "*.h",
@@ -49,9 +47,6 @@ UNUSED = (
     "*.dist-info/uv_cache.json",
 )
 """What a function never imports: it stays out of the package. A test infers with these blocked."""
-
-SERVICES = ("s3", "sso", "sso-oidc", "sts")
-"""What botocore's data is kept for: S3, and how credentials are found. It knows hundreds of services."""
 
 _GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 _MACHINES: dict[Architecture, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
@@ -125,9 +120,6 @@ def download_wheels(
 
 def is_unused(path: str) -> bool:
     """Whether a file stays out of packages, by its path in one."""
-    folders = path.split("/")[:-1]
-    if folders[:2] == ["botocore", "data"] and len(folders) > 2 and folders[2] not in SERVICES:
-        return True
     return any(fnmatchcase(path, pattern) for pattern in UNUSED)
 
 
