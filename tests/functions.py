@@ -68,6 +68,7 @@ class InProcess:
         self.counts: Counter[str] = Counter()
         self.started: list[str] = []
         self.payload_bytes: list[int] = []
+        self.exchanged: list[tuple[bytes, bytes]] = []
         self._lock = Lock()
 
     def invoke(self, function: str, payload: bytes, *, request_id: str) -> Answered:
@@ -82,6 +83,7 @@ class InProcess:
         except LamellaError as error:
             return Answered(b"", type(error).__name__, str(error))
         self.payload_bytes += [len(payload), len(answer)]
+        self.exchanged.append((payload, answer))
         assert json.loads(payload)["request_id"] == request_id
         return Answered(answer, billed_ms=1, max_memory_mb=100)
 

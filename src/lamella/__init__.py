@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lamella.slicing import slice, verify
     from lamella.targets import Endpoint, deploy
     from lamella.targets.aws.exporting import export
+    from lamella.targets.packages import package
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "deploy",
     "export",
     "load",
+    "package",
     "plan",
     "slice",
     "verify",
@@ -52,6 +54,7 @@ _HOMES = {
     "deploy": "lamella.targets",
     "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
+    "package": "lamella.targets.packages",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",
     "verify": "lamella.slicing",

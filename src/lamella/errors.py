@@ -12,6 +12,7 @@ LamellaError                  what failed (`message`), the way out (`hint`)
 ├── SlicesError               a slices directory that is incomplete or damaged
 ├── PackageError              a function's package that cannot be built, or is too large
 ├── EngineError               the engine refused the model or failed while running it
+├── RegistryError             a registry of images that is unreachable or refuses
 ├── StoreError                an object store that is unreachable or refuses, an object that is missing
 ├── RemoteError               a deployed function, or the service behind it, failed
 ├── ConversionError           a source that cannot be converted
@@ -110,6 +111,23 @@ class RemoteError(LamellaError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.slice, self.function = slice, function
+
+
+class RegistryError(LamellaError):
+    """A registry of images is unreachable or refuses.
+
+    Attributes:
+        temporary: Whether the same request may succeed later.
+        after_s: Seconds after which the registry asks for it; None where it does not say.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, temporary: bool = False, after_s: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.temporary, self.after_s = temporary, after_s
 
 
 class StoreError(LamellaError):

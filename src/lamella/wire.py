@@ -26,7 +26,9 @@ Kind = Literal["inputs", "outputs"]
 MAX_HEADER_BYTES = 16 << 20
 """A header is at most this long; a thousand tensors take a tenth of a megabyte."""
 
-_LENGTH_BYTES = 4
+LENGTH_BYTES = 4
+"""In front of a frame: how long its header is."""
+
 _MOST_DIMENSIONS = 64  # NumPy's limit
 _ALIGNMENT_BYTES = 64  # of the first tensor in a frame, by padding the header with spaces
 
@@ -45,7 +47,7 @@ class Frame:
 
     def to_bytes(self) -> bytes:
         """The whole frame, with the header's length in front. Copies every tensor once."""
-        return b"".join((len(self.header).to_bytes(_LENGTH_BYTES, "little"), self.header, *self.buffers))
+        return b"".join((len(self.header).to_bytes(LENGTH_BYTES, "little"), self.header, *self.buffers))
 
 
 def encode(tensors: Tensors, *, kind: Kind = "inputs") -> Frame:
@@ -69,7 +71,7 @@ def encode(tensors: Tensors, *, kind: Kind = "inputs") -> Frame:
             }
         )
     header = json.dumps({kind: entries}, separators=(",", ":")).encode()
-    padding = -(len(header) + _LENGTH_BYTES) % _ALIGNMENT_BYTES
+    padding = -(len(header) + LENGTH_BYTES) % _ALIGNMENT_BYTES
     return Frame(header + b" " * padding, tuple(buffers))
 
 
@@ -80,13 +82,22 @@ def decode(frame: Buffer) -> dict[str, Array]:
         InputError: It is no frame, or header and bytes contradict each other; the message names the tensor.
     """
     view = memoryview(frame)
-    length = int.from_bytes(view[:_LENGTH_BYTES], "little")
-    if len(view) < _LENGTH_BYTES or len(view) - _LENGTH_BYTES < length:
+    length = int.from_bytes(view[:LENGTH_BYTES], "little")
+    if len(view) < LENGTH_BYTES or len(view) - LENGTH_BYTES < length:
         raise InputError(
             f"a frame of {len(view)} bytes cannot hold its header of {length}", hint="it was cut off on the way"
         )
-    start = _LENGTH_BYTES + length
-    return decode_parts(view[_LENGTH_BYTES:start], view[start:])
+    start = LENGTH_BYTES + length
+    return decode_parts(view[LENGTH_BYTES:start], view[start:])
+
+
+def names_of(header: Buffer) -> tuple[str, ...]:
+    """Names of the tensors that a header describes.
+
+    Raises:
+        InputError: It is no protocol JSON.
+    """
+    return tuple(_described(entry)[0] for entry in _entries(header))
 
 
 def decode_parts(header: Buffer, body: Buffer) -> dict[str, Array]:

@@ -137,7 +137,6 @@ def test_a_wrong_secret_is_refused(ceph: str, monkeypatch: pytest.MonkeyPatch) -
 def test_what_is_no_key_is_refused(store: Store, key: str) -> None:
     actions: list[Callable[[], object]] = [
         lambda: store.put(key, b""),
-        lambda: store.create(key, b""),
         lambda: store.get(key),
         lambda: store.read_into(key, memoryview(bytearray(1))),
         lambda: store.size(key),
@@ -267,6 +266,7 @@ def test_writing_again_changes_the_etag(store: Store) -> None:
 def test_creating_writes_once(store: Store) -> None:
     assert store.create("a/b", b"first", b"!")
     assert not store.create("a/b", b"second")
+    assert store.create("a/b", b"first!")  # as after a connection that broke before the answer
     assert store.get("a/b") == b"first!"
     store.delete("a/b")
     assert store.create("a/b", b"third")
@@ -286,6 +286,15 @@ def test_of_many_who_create_at_once_one_succeeds(store: Store) -> None:
         won = [number for number, each in enumerate(waiting) if each.result(60)]
     assert len(won) == 1
     assert store.get("race") == str(won[0]).encode()
+
+
+def test_only_old_objects_are_deleted_where_an_age_is_given(store: Store) -> None:
+    store.put("old/a", b"1")
+    store.put("other", b"2")
+    assert store.delete_all("old/", older_than_s=3600) == 0
+    assert listed(store) == ["old/a", "other"]
+    assert store.delete_all("old/", older_than_s=-3600) == 1
+    assert listed(store) == ["other"]
 
 
 def test_a_reader_sees_one_version_or_the_other(store: Store) -> None:
@@ -330,7 +339,7 @@ def test_an_object_that_is_a_folder_too(request: pytest.FixtureRequest, store: S
                     action(key, b"3")
     else:
         store.put("a/b", b"3")
-        assert store.create("b", b"4")
+        store.put("b", b"4")
         assert listed(store) == ["a", "a/b", "b", "b/c"]
     assert store.get("a") == b"1"
     assert store.get("b/c") == b"2"

@@ -31,6 +31,19 @@ json.dump({"answers": answers, "seconds": seconds, "modules": modules}, sys.stdo
 """
 
 
+def damage(path: Path) -> None:
+    """Change a byte in the middle of a file, and nothing that a look at the folder would show."""
+    status = path.stat()
+    path.chmod(0o644)
+    with path.open("r+b") as file:
+        file.seek(status.st_size // 2)
+        (byte,) = file.read(1)
+        file.seek(status.st_size // 2)
+        file.write(bytes([byte ^ 1]))
+    path.chmod(status.st_mode)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def run_package(folder: Path, *events: Event, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What the function in `folder` answers, and the modules that came in."""
     surroundings = {"PATH": os.environ["PATH"], "LAMBDA_TASK_ROOT": str(folder), **(environment or {})}

@@ -92,6 +92,15 @@ def test_everything_that_can_be_sliced_can_be_deployed(
     assert {function.memory_mb for function in endpoint.functions} == {FULL_SPEED_MB}
 
 
+def test_a_model_can_be_deployed_in_as_many_slices_as_there_can_be(
+    lamella_endpoint: Callable[..., lamella.Endpoint], tmp_path: Path
+) -> None:
+    path = models.mlp(tmp_path / "mlp.onnx")
+    endpoint = lamella_endpoint(path, slices="max", memory_mb=FULL_SPEED_MB)
+    assert len(endpoint.functions) == len(lamella.plan(path, slices="max").slices) > 2
+    np.testing.assert_allclose(endpoint.infer({"x": X})["y"], expected(path, x=X)["y"], rtol=1e-5, atol=1e-6)
+
+
 def test_an_endpoint_leaves_no_process_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -155,7 +164,8 @@ def test_what_cannot_be_deployed_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(UsageError) as refused:
             lamella.deploy(wrong, slices=1)
         assert refused.value.hint
-    for options in ({"memory_mb": 99_999}, {"name": "No Name"}, {"target": "moon"}, {"platform": "aws-lamda"}):
+    sizes = [{"memory_mb": size} for size in (99_999, 0, -1, 512.5)]
+    for options in (*sizes, {"name": "No Name"}, {"target": "moon"}, {"platform": "aws-lamda"}):
         with pytest.raises(LamellaError) as caught:
             lamella.deploy(model, slices=1, **options)
         assert caught.value.hint
@@ -367,6 +377,9 @@ def test_the_front_door_speaks_the_protocol(cli: CommandLine, tmp_path: Path) ->
     assert (status, found["id"], found["model_name"]) == (200, "mine", "mlp")
     np.testing.assert_allclose(np.reshape(found["outputs"][0]["data"], (2, 32)), want, rtol=1e-5, atol=1e-6)
     assert any("mine" in line["text"] for line in cli.json("logs", "mlp")["lines"])
+    status, _, body = ask(cli, "/v2/models/mlp/infer", json.dumps({**plain, "id": "../any text"}).encode())
+    assert (status, json.loads(body)["id"]) == (200, "../any text")
+    assert json.loads(ask(cli, "/v2/models/mlp/ready")[2]) == {"name": "mlp", "ready": True}
 
     frame = encode({"x": X})
     header = json.dumps({**json.loads(frame.header), "outputs": [{"name": "y", "parameters": {"binary_data": True}}]})
@@ -388,7 +401,6 @@ def test_the_front_door_speaks_the_protocol(cli: CommandLine, tmp_path: Path) ->
         ("/v2/models/mlp/infer", b"{}", None, 400),
         ("/v2/models/mlp/infer", json.dumps({"inputs": [{**entry, "data": [1]}]}).encode(), None, 400),
         ("/v2/models/mlp/infer", json.dumps({**plain, "outputs": [{"name": "z"}]}).encode(), None, 400),
-        ("/v2/models/mlp/infer", json.dumps({**plain, "id": "../x"}).encode(), None, 400),
         ("/v2/models/mlp/infer", json.dumps({**plain, "parameters": {"slice": 9}}).encode(), None, 400),
         ("/v2/requests/" + "0" * 32, None, None, 404),
         ("/v2/nothing", None, None, 404),
@@ -544,6 +556,29 @@ def test_versions_are_chosen_on_the_command_line(cli: CommandLine, tmp_path: Pat
     assert cli.json("infer", "app", "--result", sent)["outputs"][0]["name"] == "y"
 
 
+def test_an_alias_stands_for_a_version(cli: CommandLine, tmp_path: Path) -> None:
+    models.mlp(tmp_path / "new.onnx", layers=6)
+    np.save(tmp_path / "x.npy", X)
+    for model in ("mlp.onnx", "new.onnx"):
+        cli("deploy", model, "--slices", "1", "--memory", "1769", "--name", "app")
+    assert cli.json("alias", "app", "first", "--to", "1")["aliases"] == {"first": 1}
+    cli("infer", "app", "--input", "x=x.npy", "-o", "out.npz", "--version", "first")
+    with np.load(tmp_path / "out.npz") as saved:
+        np.testing.assert_allclose(saved["y"], expected(tmp_path / "mlp.onnx", x=X)["y"], rtol=1e-5, atol=1e-6)
+    functions = cli.json("status", "app")["deployments"][0]["functions_url"]
+    assert "first" in cli("alias", "app").stdout
+    assert "live, first" not in cli("status", "app").stdout
+    assert json.loads(ask(cli, "/v2/models/app/versions/first")[2])["name"] == "app"
+    event = json.dumps({"lamella": "ping"}).encode()
+    place = f"{functions}/2015-03-31/functions/app-dev-slice-0/invocations?Qualifier=first"
+    with urlopen(Request(place, event)) as answer:
+        assert json.load(answer)["lamella"] == "pong"
+    assert "no alias `second`" in cli("infer", "app", "--random", "--version", "second", status=2).stderr
+    assert "or removed" in cli("alias", "app", "first", status=2).stderr
+    assert cli.json("alias", "app", "first", "--remove")["aliases"] == {}
+    assert "no alias `first`" in cli("infer", "app", "--random", "--version", "first", status=2).stderr
+
+
 def test_asynchronous_requests_are_answered_later_and_outlive_a_restart(cli: CommandLine, tmp_path: Path) -> None:
     cli("deploy", "mlp.onnx", "--slices", "2", "--memory", "1769")
     frame = encode({"x": X})
@@ -617,6 +652,7 @@ def test_logs_are_followed(cli: CommandLine, tmp_path: Path) -> None:
 
 
 def test_the_service_is_its_users_alone(cli: CommandLine) -> None:
+    cli.environment["LAMELLA_HOST"] = ""  # as good as not set
     cli("deploy", "mlp.onnx", "--slices", "1", "--memory", "1769")
     folder = ServiceFolder(cli.home)
     assert folder.token_file.stat().st_mode & 0o077 == 0
@@ -625,6 +661,10 @@ def test_the_service_is_its_users_alone(cli: CommandLine) -> None:
     listening = [c for c in psutil.Process(cli.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening
     assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+    cli("deploy", "mlp.onnx", "--slices", "1", "--memory", "1769", "--stage", "prod")
+    service = cli.pid
+    assert cli.json("delete", "mlp@prod", "--yes") == {"schema": "lamella.delete/1", "deleted": "mlp@prod"}
+    assert cli.pid == service
 
 
 def test_the_doctor_says_what_is_enforced(cli: CommandLine) -> None:

@@ -4,19 +4,22 @@ import json
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
-from tests import models
+from tests import models, sql_servers
 from tests.conformance import s3_servers
 from tests.receiver import Receiver
 
@@ -179,6 +182,36 @@ def test_results_go_through_another_deployment(home: Home, sliced: Path, tmp_pat
     assert home.triggers.of("second@dev") == []
 
 
+def test_a_chain_of_deployments_waits_for_one_that_is_deleted_and_never_comes_back_to_one(
+    home: Home, sliced: Path, tmp_path: Path
+) -> None:
+    source, output = folders(tmp_path)
+    for name in ("model", "second", "third"):
+        home.deploy(sliced, name)
+    chain = f"deployment://second?output=deployment://third@dev?output={output}"
+    home.triggers.add(Trigger("model", str(source), chain, "tensors", poll_s=POLL_S, id="all", attempts=1))
+    for name, start in (
+        ("model", "deployment://second"),
+        ("second@dev", "deployment://third?output=deployment://model"),
+    ):
+        circle = f"{start}?output=deployment://{name}?output={tmp_path}/elsewhere"
+        with pytest.raises(UsageError, match="its own results") as caught:
+            home.triggers.add(Trigger(name, str(source), circle))
+        assert caught.value.hint
+    put(source, "a.npy")
+    eventually((output / "a.npy.npz").is_file)
+    wanted = expected(sliced, expected(sliced, expected(sliced, X)))
+    with np.load(output / "a.npy.npz") as found:
+        np.testing.assert_allclose(found["y"], wanted, rtol=1e-5, atol=1e-6)
+    home.target.delete("third")
+    put(source, "b.npy")
+    eventually(lambda: "third@dev" in str(home.triggers.of("model")[0]["last_error"]))
+    assert home.triggers.of("model")[0]["given_up"] == 0
+    home.deploy(sliced, "third")
+    eventually((output / "b.npy.npz").is_file)
+    eventually(lambda: home.triggers.of("model")[0]["done"] == 2)
+
+
 def test_two_platforms_in_one_process_do_not_disturb_each_other(
     endpoint: lamella.Endpoint, home: Home, sliced: Path
 ) -> None:
@@ -212,6 +245,8 @@ def test_triggers_are_kept_listed_and_removed(home: Home, sliced: Path, tmp_path
     eventually(lambda: home.triggers.of("model")[0]["done"] == 2)
     first = (output / "a.npy.json").stat().st_mtime_ns
     (listed,) = home.triggers.of("model@dev")
+    (kept,) = home.folder.rglob(f"{trigger.id}.json")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert (listed["id"], listed["kind"], listed["input"], listed["active"]) == (
         trigger.id,
         "objects",
@@ -248,7 +283,7 @@ def test_a_trigger_that_cannot_start_is_shown_and_can_be_removed(home: Home, sli
     source, output = folders(tmp_path)
     home.deploy(sliced)
     home.triggers.add(Trigger("model", str(source), str(output), id="good"))
-    home.triggers.add(Trigger("model", str(source), str(output), id="bad"))
+    home.triggers.add(Trigger("model", str(source), str(tmp_path / "other"), id="bad"))
     home.close()
     (file,) = home.folder.rglob("bad.json")
     file.write_text("{")
@@ -365,6 +400,36 @@ def test_a_bucket_is_watched_whatever_its_keys_are(endpoint: lamella.Endpoint, b
     (row, _) = output.get("a.npy.txt").decode().splitlines()
     np.testing.assert_allclose([float(number) for number in row.split()], endpoint.infer({"x": X})["y"][0], rtol=1e-5)
     assert [entry.key for entry in dead.list()] == ["cat.jpg", "cat.jpg.error.json"]
+
+
+def test_what_a_bucket_has_given_up_is_put_back(endpoint: lamella.Endpoint, bucket: str, tmp_path: Path) -> None:
+    source, output, dead = (open_store(bucket.replace("?", f"/{place}?")) for place in ("in", "out", "dead"))
+    content = {}
+    for key, array in {"deep/er/a%20 b.npy": X, "wrong.npy": X[:, :3]}.items():
+        frame = BytesIO()
+        np.save(frame, array)
+        content[key] = frame.getvalue()
+        source.put(key, content[key])
+    with Receiver(lambda _: (403, {})) as refusing:
+        trigger = Trigger("model@dev", source.uri, refusing.url, "json", dead.uri, poll_s=0.2)
+        with Watcher(trigger, on_endpoint(endpoint), tmp_path / "state") as watcher:
+            eventually(lambda: watcher.status().given_up == 2)
+    source.delete("deep/er/a%20 b.npy")  # as whoever tidies up: the copy is all there is
+    trigger = replace(trigger, output=output.uri)
+    with Watcher(trigger, on_endpoint(endpoint), tmp_path / "state") as watcher:
+        first, second = watcher.failed()
+        assert (first.key, "403" in first.error, second.key, second.hint is not None) == (
+            "deep/er/a%20 b.npy",
+            True,
+            "wrong.npy",
+            True,
+        )
+        assert watcher.retry() == {first.key: None, second.key: None}
+        eventually(lambda: watcher.status() == Watched(1, 1, 0, None))
+        assert [letter.key for letter in watcher.failed()] == ["wrong.npy"]
+    assert [entry.key for entry in output.list()] == ["deep/er/a%20 b.npy.json"]
+    assert source.get("deep/er/a%20 b.npy") == content["deep/er/a%20 b.npy"]
+    assert [entry.key for entry in dead.list()] == ["wrong.npy", "wrong.npy.error.json"]
 
 
 @contextmanager
@@ -512,6 +577,95 @@ def test_the_service_keeps_triggers_going(cli: CommandLine, sliced: Path, tmp_pa
     cli("trigger", "add", "model", "--input", "in", "--output", "out")
     cli("delete", "model", "--yes")
     assert {path.name for path in cli.home.rglob("*") if path.is_file()} == {"lock", "port", "service.log", "token"}
+
+
+def test_the_command_line_lists_what_was_given_up_and_puts_it_back(
+    cli: CommandLine, sliced: Path, tmp_path: Path
+) -> None:
+    source, _ = folders(tmp_path)
+    cli("deploy", str(sliced), "--name", "model", "--memory", "1769")
+    name = cli("trigger", "add", "model", "--input", "in", "--output", "out", "--poll-s", "0.1")[0].strip()
+    warm = cli.json("trigger", "add", "model", "--keep-warm", "1h")
+    assert "nothing" in cli("trigger", "failed", "model", name)[1]
+    put(source, "c.jpg")
+    eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
+    assert "c.jpg" in cli("trigger", "failed", "model", name)[0]
+    (failed,) = cli.json("trigger", "failed", "model", name)["failed"]
+    assert (failed["key"], failed["attempts"]) == ("c.jpg", 1)
+    assert "`d.jpg`" in cli("trigger", "retry", "model", name, "d.jpg", status=2)[1]
+    assert "no active trigger" in cli("trigger", "retry", "model", warm["id"], status=2)[1]
+    (source / "c.jpg").unlink()
+    assert "put back 1 of 1" in cli("trigger", "retry", "model", name, "c.jpg")[1]
+    assert (source / "c.jpg").is_file()
+    eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
+    assert cli.json("trigger", "retry", "model", name)["objects"] == {"c.jpg": None}
+    eventually(lambda: cli.json("trigger", "failed", "model", name)["failed"])
+
+
+def test_a_service_that_is_killed_amid_an_object_answers_it_again(
+    cli: CommandLine, sliced: Path, tmp_path: Path
+) -> None:
+    source, _ = folders(tmp_path)
+    cli("deploy", str(sliced), "--name", "model", "--memory", "1769")
+    began, killed = Event(), Event()
+
+    def answer(_: int) -> tuple[int, dict[str, str]]:
+        began.set()
+        assert killed.wait(60)
+        return 200, {}
+
+    with Receiver(answer) as receiver:
+        cli(
+            "trigger", "add", "model", "--input", "in", "--output", f"{receiver.url}/hook?key=secret", "--poll-s", "0.1"
+        )
+        put(source, "a.npy")
+        assert began.wait(60)  # its result is on the way
+        os.kill(cli.pid, signal.SIGKILL)
+        killed.set()
+        eventually(lambda: cli.json("trigger", "list", "model")["triggers"][0]["done"] == 1)
+        first, *others = receiver.calls
+        assert [body["key"] for _, _, body in receiver.calls] == ["a.npy", "a.npy"]
+        assert {headers["Idempotency-Key"] for _, headers, _ in others} == {first[1]["Idempotency-Key"]}
+        assert all(path == "/hook?key=secret" for path, _, _ in receiver.calls)
+    for said in (cli("trigger", "list", "model"), cli("status", "model"), cli("status", "--json")):
+        assert "key=secret" not in "".join(said)
+    assert "key=secret" not in (cli.home / "service" / "service.log").read_text()
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mariadb"])
+def test_a_database_gets_one_row_for_each_object_though_the_service_is_killed(
+    kind: str, cli: CommandLine, sliced: Path, tmp_path: Path
+) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed")
+    if package := sql_servers.lacking(kind):
+        pytest.skip(f"not installed: {package}")
+    source, _ = folders(tmp_path)
+    cli("deploy", str(sliced), "--name", "model", "--memory", "1769")
+    with sql_servers.sql_server(kind) as url:
+        driver = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}[kind]
+        engine = sqlalchemy.create_engine(url.replace(kind, driver, 1), poolclass=sqlalchemy.NullPool)
+
+        def keys() -> list[str]:
+            with engine.connect() as connection:
+                if not sqlalchemy.inspect(connection).has_table("found"):
+                    return []
+                table = sqlalchemy.Table("found", sqlalchemy.MetaData(), autoload_with=connection)
+                return list(connection.execute(sqlalchemy.select(table.c.key)).scalars())
+
+        where = ("--input", "in", "--output", f"{url}?table=found", "--poll-s", "0.1")
+        added = cli("trigger", "add", "model", *where)
+        for n in range(20):
+            put(source, f"{n}.npy", np.full((1, 32), n, np.float32))
+        eventually(lambda: len(keys()) >= 3)
+        os.kill(cli.pid, signal.SIGKILL)
+        cli("status")  # starts the service again
+        eventually(lambda: len(keys()) == 20)
+        eventually(lambda: cli.json("trigger", "list", "model")["triggers"][0]["done"] == 20)
+        assert sorted(keys()) == sorted(f"{n}.npy" for n in range(20))
+        for said in (added, cli("trigger", "list", "model"), cli("status", "model"), cli("status", "--json")):
+            assert sql_servers.QUOTED not in "".join(said)
+        assert "***" in cli("trigger", "list", "model", "--json")[0]
+    assert sql_servers.QUOTED not in (cli.home / "service" / "service.log").read_text()
 
 
 def test_mistakes_with_triggers_are_explained(cli: CommandLine, sliced: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import http.client
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -258,6 +260,43 @@ def test_a_forked_child_that_exits_leaves_the_platform_to_its_parent(tmp_path: P
     assert list((tmp_path / "platform").glob("run-*")) == []
 
 
+def test_a_forked_child_is_told_that_it_has_no_platform(tmp_path: Path) -> None:
+    process = host(tmp_path, f"marker-{os.getpid()}-told")
+    child = """\
+def ask():
+    try:
+        platform.invoke('busy', b'0')
+    except Exception as error:
+        print(type(error).__name__, error.message, '|', error.hint, flush=True)
+    os._exit(0)
+
+import os; child = os.fork(); child or ask()
+os.waitpid(child, 0); print(platform.invoke('busy', b'0').status)
+"""
+    said, _ = process.communicate(f"exec({child!r})\n", timeout=30)
+    assert said == (
+        "UsageError the platform runs in the process that this one was forked from | "
+        "invoke over its `url`, or make the platform in the process that uses it\n200\n"
+    )
+
+
+def test_a_caller_who_is_interrupted_leaves_no_request(tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS) as platform:
+        name = create(platform, tmp_path, "import time\n\ndef handle(event, context):\n    time.sleep(event)\n")
+        assert platform.invoke(name, b"0").status == 200
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                platform.invoke(name, b"19")
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        eventually(lambda: not platform.functions()[0].instances)
+
+
 def test_a_forked_child_that_lives_on_does_not_keep_the_folder(tmp_path: Path) -> None:
     process = host(tmp_path, f"marker-{os.getpid()}-living")
     fork = "import os; child = os.fork(); child or (time.sleep(20), os._exit(0))"
@@ -267,7 +306,7 @@ def test_a_forked_child_that_lives_on_does_not_keep_the_folder(tmp_path: Path) -
 
 
 def test_starts_that_are_refused_or_given_up_leave_no_instances(tmp_path: Path) -> None:
-    with LocalPlatform(tmp_path / "platform", limits=LIMITS, concurrency=2, keep_alive_s=0.2) as platform:
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, most_instances=2, keep_alive_s=0.2) as platform:
         name = create(platform, tmp_path, "import time\ntime.sleep(1)\n\ndef handle(event, context):\n    return 1\n")
         with pytest.raises(RefusedError, match="Rate Exceeded"):
             platform.start(name, count=3).result()
@@ -328,6 +367,45 @@ def test_a_folder_is_never_two_platforms_own(tmp_path: Path) -> None:
     os.close(late)
 
 
+def test_a_folder_that_cannot_be_used_is_said_and_left_unlocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"cannot use .*: Not a directory|cannot use .*: File exists"):
+        LocalPlatform(tmp_path / "file" / "below", limits=LIMITS)
+
+    def refuse(**_: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(tempfile, "mkdtemp", refuse)
+        with pytest.raises(UsageError, match="No space left"):
+            LocalPlatform(tmp_path / "platform", limits=LIMITS)
+    LocalPlatform(tmp_path / "platform", limits=LIMITS).close()
+
+
+FEW_FILES = """
+import resource, sys
+from collections import Counter
+from pathlib import Path
+from lamella.platforms import load_platform
+from lamella.targets.local.platform import FunctionSpec, LocalPlatform
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+with LocalPlatform(Path(sys.argv[1]), limits=load_platform("aws-lambda").limits) as platform:
+    platform.create(FunctionSpec("slow", Path(sys.argv[2]), 512, 20, handler="app.handle"))
+    running = [platform.submit("slow", b"2") for _ in range(30)]
+    print(Counter((done.result().status, done.result().error_type) for done in running))
+"""
+
+
+def test_a_process_that_may_open_few_files_has_few_instances(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "package", "import time\n\ndef handle(event, context):\n    time.sleep(event)\n")
+    command = [sys.executable, "-c", FEW_FILES, str(tmp_path / "platform"), str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "Counter({(429, 'TooManyRequestsException'): 24, (200, None): 6})\n", done.stderr
+
+
 def test_a_start_that_fails_half_way_leaves_no_cgroups(tmp_path: Path) -> None:
     means = detect()
     memory = means.hierarchy.get("memory")
@@ -358,7 +436,10 @@ def test_a_process_that_cannot_be_bound_is_not_left_behind(tmp_path: Path, monke
 
 @pytest.mark.parametrize("isolation", ["best", "none"])
 def test_an_instance_that_starts_again_has_left_nothing(tmp_path: Path, isolation: str) -> None:
-    """The first two end after their start, while the start that they are part of still waits for the second."""
+    """The first ends after its start, while the start that it is part of still waits for the second.
+
+    There is no freezer: it would let the first stand still before it ends.
+    """
     shared = tmp_path / "shared"
     shared.mkdir()
     source = f"""
@@ -381,11 +462,12 @@ def test_an_instance_that_starts_again_has_left_nothing(tmp_path: Path, isolatio
             return mine
     """
     means = detect("none", cgroups=False) if isolation == "none" else detect()
+    means = replace(means, hierarchy={name: place for name, place in means.hierarchy.items() if name != "freezer"})
     with LocalPlatform(tmp_path / "platform", limits=LIMITS, means=means) as platform:
         name = create(platform, tmp_path, source, mounts=(Mount(shared, str(shared), writable=True),))
         platform.start(name, count=2)
         eventually((shared / "2").exists)
-        time.sleep(1)
+        eventually(lambda: platform.functions()[0].instances == 1)
         answered = [platform.submit(name) for _ in range(2)]
         assert {done.result().payload for done in answered} == {b"2", b"3"}
         if isolation == "none":

@@ -307,6 +307,48 @@ def test_an_idle_instance_stands_still(platform: LocalPlatform, make: Make) -> N
     assert after - before < 60
 
 
+@HELD
+def test_an_instance_that_is_ready_stands_still_while_others_start(
+    platform: LocalPlatform, make: Make, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    ticks, go = shared / "ticks", shared / "go"
+    name = make(
+        f"""
+        import os, threading, time
+
+        def handle(event, context):
+            return 1
+
+        def tick(file):
+            while True:
+                os.write(file, b"x")
+                time.sleep(0.005)
+
+        try:
+            file = os.open({str(ticks)!r}, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            while not os.path.exists({str(go)!r}):
+                time.sleep(0.01)
+        else:
+            threading.Thread(target=tick, args=(file,), daemon=True).start()
+        """,
+        mounts=(Mount(shared, str(shared), writable=True),),
+    )
+    started = platform.start(name, count=2)
+    deadline, before, now = time.monotonic() + 9, 0, -1
+    while not before or before != now:
+        assert time.monotonic() < deadline
+        before = ticks.stat().st_size if ticks.exists() else 0
+        time.sleep(0.2)
+        now = ticks.stat().st_size if ticks.exists() else 0
+    assert not started.done()
+    go.touch()
+    assert started.result() == 2
+
+
 def test_what_is_enforced_is_said_for_every_means() -> None:
     best = {entry.limit: entry for entry in enforcement()}
     worst = {entry.limit: entry for entry in enforcement(detect("none", cgroups=False))}
@@ -315,6 +357,9 @@ def test_what_is_enforced_is_said_for_every_means() -> None:
         assert worst[limit].enforced != "yes"
         assert worst[limit].hint
     assert all(entry.hint is None for entry in best.values() if entry.enforced == "yes")
+    ends = {isolation: enforcement(detect(isolation, cgroups=False))[-1] for isolation in ("unshare", "none")}
+    assert [ends["none"].enforced, ends["unshare"].enforced] == ["partly", "yes"]  # a process may leave its group
+    assert ends["none"].hint
     if os.geteuid() == 0 and detect().hierarchy:
         assert best["memory"].enforced == "yes"
 

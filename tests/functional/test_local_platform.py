@@ -386,7 +386,7 @@ def test_reserved_concurrency_is_the_most_that_a_function_gets(platform: LocalPl
 
 
 def test_all_functions_together_have_a_concurrency_and_idle_instances_make_room(tmp_path: Path) -> None:
-    with LocalPlatform(tmp_path / "platform", limits=LIMITS, concurrency=2) as platform:
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, concurrency=2, most_instances=2) as platform:
         one, two = (create(platform, tmp_path, SLEEP) for _ in range(2))
         running = [platform.submit(one, b"1.5"), platform.submit(one, b"1.5")]
         time.sleep(0.2)
@@ -401,6 +401,19 @@ def test_all_functions_together_have_a_concurrency_and_idle_instances_make_room(
             assert not done.report.cold_start
         with pytest.raises(RefusedError, match="Rate Exceeded"):
             platform.start(one, count=3).result()
+
+
+def test_instances_that_run_no_request_do_not_count_as_concurrency(tmp_path: Path) -> None:
+    with LocalPlatform(tmp_path / "platform", limits=LIMITS, concurrency=1) as platform:
+        starting = create(
+            platform, tmp_path, "import time\ntime.sleep(1)\n\ndef handle(event, context):\n    return 1\n"
+        )
+        asked = create(platform, tmp_path, ECHO)
+        started = platform.start(starting)
+        assert answer(platform.invoke(asked))["answered"] == 1
+        assert started.result() == 1
+        assert answer(platform.invoke(starting)) == 1
+        assert sorted(function.instances for function in platform.functions()) == [1, 1]
 
 
 def test_so_many_instances_start_in_a_short_time(tmp_path: Path) -> None:
@@ -447,6 +460,14 @@ def test_a_start_ahead_says_why_it_failed(platform: LocalPlatform, make: Make) -
         platform.start(make("raise RuntimeError('not today')")).result()
     with pytest.raises(RefusedError, match="Function not found"):
         platform.start("nobody").result()
+
+
+def test_a_start_ahead_that_takes_too_long_says_for_how_long(tmp_path: Path) -> None:
+    limits = replace(LIMITS, init_timeout_s=0.25)
+    with LocalPlatform(tmp_path / "platform", limits=limits) as platform:
+        name = create(platform, tmp_path, "import time\ntime.sleep(9)\n")
+        with pytest.raises(RemoteError, match=re.escape("timed out after 0.25 seconds")):
+            platform.start(name).result()
 
 
 def test_a_function_has_the_variables_of_aws_and_none_of_this_process(
@@ -557,6 +578,8 @@ def test_what_the_platform_does_not_have_is_refused(platform: LocalPlatform, tmp
         (replace(good, environment={"AB": "c" * 5000}), "takes 5002 bytes"),
         (replace(good, mounts=(Mount(tmp_path, "/mnt/../etc"),)), "cannot mount at"),
         (replace(good, reserved_concurrency=-1), "cannot reserve -1"),
+        (replace(good, reserved_concurrency=9999), "cannot reserve 9999 of 1000 requests"),
+        (replace(good, handler="app.handle\0"), "is no handler"),
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             platform.create(wrong)

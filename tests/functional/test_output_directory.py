@@ -102,6 +102,31 @@ def test_optimising_first_leaves_no_second_copy_of_the_weights(model: Path, tmp_
     assert lamella.verify(model, sliced.directory).ok
 
 
+def test_a_failure_leaves_slices_of_an_optimised_model_as_they_were(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = lamella.slice(lamella.load(model), tmp_path / "s", slices=2, optimize_first=True).directory
+    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in directory.iterdir()}
+    assert "m.optimized.onnx" in before
+    mlp(model, layers=7)  # whatever is written now is of another model
+    with pytest.raises(PlanError):
+        lamella.slice(lamella.load(model), directory, slices=400, optimize_first=True)
+
+    def fail(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("lamella.slicing.directory.OutputDirectory.publish", fail)
+    for copy_weights in (False, True):
+        with pytest.raises(OSError, match="full"):
+            lamella.slice(lamella.load(model), directory, slices=3, optimize_first=True, copy_weights=copy_weights)
+    assert {path.name: (path.stat().st_ino, path.read_bytes()) for path in directory.iterdir()} == before
+    monkeypatch.undo()
+    sliced = lamella.slice(lamella.load(model), directory, slices=3, optimize_first=True)
+    assert sliced.plan.model.path == directory / "m.optimized.onnx"
+    assert all(file.path.is_file() for file in sliced.plan.model.files.values())
+    assert lamella.verify(model, directory).ok
+
+
 def test_verify_notices_weights_that_have_changed_in_place(model: Path, tmp_path: Path) -> None:
     directory = lamella.slice(lamella.load(model), tmp_path / "s", slices=2).directory
     loaded = onnx.load(model)

@@ -15,11 +15,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tests import models
-from tests.functional.packages import run_chain, run_package
+from tests.functional.packages import damage, run_chain, run_package
 from tests.functional.special_models import LARGE, floats, saved, tensor, weight
 
 import lamella
 from lamella.errors import PackageError, SlicesError, UsageError
+from lamella.packaging import deflated
 from lamella.packaging import package as module
 from lamella.packaging.items import write_items
 from lamella.packaging.package import Package, build_packages
@@ -260,6 +261,25 @@ def test_what_is_too_large_is_refused_with_the_heaviest_paths_and_a_way_out(
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize("delivery", ["package", "image", "object-store", "mount"])
+def test_a_package_may_have_as_many_bytes_as_the_limit_and_no_more(
+    delivery: Any, sliced: Path, cache: Path, tmp_path: Path
+) -> None:
+    places = {"object-store": {"store": (tmp_path / "store").as_uri()}, "mount": {"mount": tmp_path / "mount"}}
+
+    def build(limit: int) -> list[Package]:
+        limits = replace(AWS.limits, package_unzipped_bytes=limit, image_bytes=limit)
+        platform = replace(AWS, limits=limits)
+        return build_packages(
+            sliced, name="mlp", platform=platform, cache=cache, delivery=delivery, **places.get(delivery, {})
+        )
+
+    largest = max(package.unzipped_bytes for package in build(10**9))
+    assert max(package.unzipped_bytes for package in build(largest)) == largest
+    with pytest.raises(PackageError, match=f"would have {largest:,} bytes, above the {largest - 1:,}"):
+        build(largest - 1)
+
+
 def test_weights_go_through_an_object_store_once(
     sliced: Path, cache: Path, expected: Any, tmp_path: Path, packages: list[Package]
 ) -> None:
@@ -362,6 +382,57 @@ def test_a_zip_is_sorted_dated_alike_and_readable_by_anyone(packages: list[Packa
     assert sum(entry.file_size for entry in entries) == packages[0].unzipped_bytes
 
 
+def test_what_packages_share_is_deflated_once_and_gives_the_same_bytes(
+    packages: list[Package], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = [write_zip(replace(package, closures=()), tmp_path / "plain.zip") for package in packages]
+    spliced = [write_zip(package, tmp_path / f"{package.sha256}.zip") for package in packages]
+    assert spliced == plain
+    with ZipFile(tmp_path / f"{packages[0].sha256}.zip") as archive:
+        assert archive.testzip() is None
+    streams = sorted(path.name for path in (cache / "deflated").iterdir())
+    assert len(streams) == len(packages[0].closures)
+    monkeypatch.setattr(deflated, "_deflate", lambda *_: pytest.fail("deflated again"))
+    assert write_zip(packages[1], tmp_path / "again.zip") == spliced[1]
+
+
+def test_a_package_is_zipped_whose_closure_was_pruned(packages: list[Package], tmp_path: Path) -> None:
+    expected = write_zip(packages[0], tmp_path / "package.zip")
+    pruned = replace(packages[0], closures=(*packages[0].closures[:1], tmp_path / "closures" / "pruned"))
+    assert write_zip(pruned, tmp_path / "package.zip") == expected
+
+
+def test_a_damaged_closure_goes_into_no_zip_file(sliced: Path, tmp_path: Path) -> None:
+    package = build_packages(sliced, name="mlp", platform=AWS, cache=tmp_path / "cache")[0]
+    damage(package.folder / "lamella" / "wire.py")
+    with pytest.raises(PackageError, match=r"wire\.py` is damaged") as caught:
+        write_zip(package, tmp_path / "package.zip")
+    assert "lamella cache verify" in (caught.value.hint or "")
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_zip_above_four_gigabytes_is_read_by_others(packages: list[Package], tmp_path: Path) -> None:
+    """The limits of 32 bits are lowered instead of writing so much: what is above them is said in 64."""
+    program = f"""
+import sys, zipfile
+zipfile.ZIP64_LIMIT = 100_000
+from pathlib import Path
+from lamella.packaging.package import Package
+from lamella.packaging.zip import write_zip
+from lamella.runtime.function import read_function
+folder = Path({str(packages[0].folder)!r})
+closures = tuple(map(Path, {[str(place) for place in packages[0].closures]!r}))
+package = Package(read_function(folder), folder, folder.name, 0, (), closures)
+write_zip(package, {str(tmp_path / "large.zip")!r})
+"""
+    surroundings = {"PYTHONPATH": str(Path(lamella.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], check=True, env=surroundings)
+    assert (tmp_path / "large.zip").read_bytes().count(b"PK\x06\x06") == 1  # the end of a directory in 64 bits
+    with ZipFile(tmp_path / "large.zip") as archive:
+        assert archive.testzip() is None
+        assert sum(entry.file_size for entry in archive.infolist()) == packages[0].unzipped_bytes
+
+
 def test_a_zip_that_cannot_be_written_is_an_error_and_leaves_nothing(packages: list[Package], tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="cannot be written: No such file or directory"):
         write_zip(packages[0], tmp_path / "missing" / "package.zip")
@@ -401,6 +472,22 @@ def test_values_that_no_request_carries_are_refused(tmp_path: Path, cache: Path)
         build_packages(tmp_path / "slices", name="sequence", platform=AWS, cache=cache)
 
 
+@pytest.mark.parametrize("where", ["input", "output", "between"])
+def test_values_of_less_than_a_byte_an_element_are_refused(where: str, tmp_path: Path, cache: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["narrow"], to=TensorProto.INT4),
+        helper.make_node("Cast", ["narrow"], ["y"], to=TensorProto.INT4 if where == "output" else TensorProto.FLOAT),
+    ]
+    x = tensor("x", TensorProto.INT4 if where == "input" else TensorProto.FLOAT, [4])
+    y = tensor("y", TensorProto.INT4 if where == "output" else TensorProto.FLOAT, [4])
+    model = saved(tmp_path / "model.onnx", nodes, [x], [y])
+    lamella.slice(model, tmp_path / "slices", slices=2 if where == "between" else 1, verify=False)
+    name = {"input": "x", "output": "y", "between": "narrow"}[where]
+    with pytest.raises(PackageError, match=f"`{name}` of slice 0 is INT4, which does not travel") as caught:
+        build_packages(tmp_path / "slices", name="narrow", platform=AWS, cache=cache)
+    assert "lamella run" in (caught.value.hint or "")
+
+
 def test_types_that_numpy_lacks_bring_what_knows_them(tmp_path: Path, cache: Path) -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["narrow"], to=TensorProto.BFLOAT16),
@@ -419,8 +506,11 @@ def test_custom_operators_are_refused(sliced: Path, tmp_path: Path) -> None:
     shutil.copytree(sliced, copied)
     text = (copied / "slices.json").read_text()
     (copied / "slices.json").write_text(text.replace('"custom_ops_needed": []', '"custom_ops_needed": ["com.example"]'))
-    with pytest.raises(PackageError, match=r"need custom operators of `com\.example`"):
+    with pytest.raises(PackageError, match=r"need custom operators of `com\.example`") as caught:
         build_packages(copied, name="custom", platform=AWS, cache=tmp_path / "cache")
+    hint = caught.value.hint or ""
+    assert "standard operators" in hint
+    assert "lamella run --custom-ops" in hint
 
 
 def test_a_deployment_s_own_copy_of_a_package_still_loads(cache: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ PLAIN = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb", "_TYPER_FORCE_DISABL
 MISTAKES = [
     ["bake"],
     ["inspct", "mlp.onnx"],
+    ["trigger", "ad", "mlp"],
+    ["trigger"],
     ["--verson"],
     ["inspect"],
     ["inspect", "mlp.onnx", "extra"],
@@ -75,13 +77,25 @@ MISTAKES = [
     ["deploy", "mlp.slices", "--slices", "2"],
     ["deploy", "mlp.slices", "--memory", "lots"],
     ["deploy", "mlp.slices", "--target", "moon"],
+    ["package", "gone.onnx", "-o", "out"],
+    ["package", "mlp.slices"],
+    ["package", "mlp.slices", "-o", "out", "--push", "localhost:5000/mlp"],
+    ["package", "mlp.slices", "-o", "out", "--delivery", "image"],
+    ["package", "mlp.slices", "-o", "out", "--format", "oci", "--delivery", "package"],
+    ["package", "mlp.slices", "-o", "out", "--format", "oci", "--base-image", "Not An Image"],
+    ["package", "mlp.slices", "-o", "out", "--format", "oci", "--platform", "gcp-run"],
+    ["package", "mlp.slices", "-o", "out", "--format", "rpm"],
+    ["package", "mlp.slices", "--format", "oci", "--push", "localhost:5000/"],
+    ["deploy", "mlp.slices", "--delivery", "mount", "--dry-run"],
     ["infer", "mlp", "--random"],
     ["infer", "mlp", "--random", "-o", "out.txt"],
+    ["infer", "mlp", "--random", "--async", "-o", "out.npz"],
     ["status", "mlp@no-such-stage-"],
     ["status", "mlp"],
     ["logs", "mlp", "--follow", "--json"],
     ["rollback", "mlp@prod"],
     ["delete", "mlp"],
+    ["cache", "prune", "--all", "--older-than", "3"],
     ["export", "mlp.slices", "--format", "pulumi", "-o", "out"],
     ["export", "mlp.slices", "--format", "cdk", "-o", "folder"],
     ["export", "mlp.slices", "--format", "cdk", "-o", "out", "--region", "mars"],
@@ -100,17 +114,18 @@ def check(name: str, text: str) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-VERBS = ["inspect", "plan", "platforms", "slice", "run", "verify", "convert"]
-VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "export", "iam-policy"]
+VERBS = ["inspect", "check", "plan", "platforms", "slice", "run", "verify", "convert", "package"]
+VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "alias", "cache", "export", "iam-policy"]
+VERBS += ["trigger", "trigger add", "trigger list", "trigger remove"]
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_help(verb: str) -> None:
-    command = [sys.executable, "-m", "lamella", *([verb] if verb else []), "--help"]
+    command = [sys.executable, "-m", "lamella", *verb.split(), "--help"]
     kept = {key: value for key, value in os.environ.items() if not key.startswith("LAMELLA_")}
     result = subprocess.run(command, capture_output=True, check=True, env={**kept, **PLAIN})
     lines = [line.rstrip() for line in result.stdout.decode().strip("\n").splitlines()]
-    check(f"help{'-' if verb else ''}{verb}.txt", "\n".join(lines) + "\n")
+    check(f"{'-'.join(['help', *verb.split()])}.txt", "\n".join(lines) + "\n")
 
 
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,8 @@ from typer.main import get_group
 
 from lamella import __version__
 from lamella.cli import output
+from lamella.cli.alias import alias
+from lamella.cli.cache import cache
 from lamella.cli.check import check
 from lamella.cli.convert import convert
 from lamella.cli.delete import delete
@@ -23,6 +25,7 @@ from lamella.cli.iam_policy import iam_policy
 from lamella.cli.infer import infer
 from lamella.cli.inspect import inspect
 from lamella.cli.logs import logs
+from lamella.cli.package import package
 from lamella.cli.plan import plan
 from lamella.cli.platforms import platforms
 from lamella.cli.rollback import rollback
@@ -48,6 +51,7 @@ for _verb, _panel in (
     (platforms, "Look at platforms"),
     (convert, "Make files"),
     (slice, "Make files"),
+    (package, "Make files"),
     (run, "Run slices"),
     (verify, "Run slices"),
     (deploy, "Deploy slices"),
@@ -55,6 +59,7 @@ for _verb, _panel in (
     (status, "Deploy slices"),
     (logs, "Deploy slices"),
     (rollback, "Deploy slices"),
+    (alias, "Deploy slices"),
     (delete, "Deploy slices"),
     (doctor, "Deploy slices"),
     (export, "Deploy slices"),
@@ -62,6 +67,7 @@ for _verb, _panel in (
     app.command(rich_help_panel=_panel)(_verb)
 app.command("iam-policy", rich_help_panel="Deploy slices")(iam_policy)
 app.add_typer(trigger, rich_help_panel="Deploy slices")
+app.add_typer(cache, rich_help_panel="Deploy slices")
 
 
 def _show_version(wanted: bool) -> None:
@@ -111,16 +117,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     group = get_group(app)
-    verb = next((argument for argument in arguments if not argument.startswith("-")), None)
-    if verb is not None and verb not in group.commands:
-        return _fail(unknown_verb(verb, list(group.commands)))
+    unknown = _unknown_verb(group, [argument for argument in arguments if not argument.startswith("-")])
+    if unknown is not None:
+        return _fail(unknown)
     try:
         # Not `app()`: that would handle errors, interrupts and closed pipes in its own way.
         with group.make_context("lamella", arguments or ["--help"]) as context:
             group.invoke(context)
     except typer.Exit as end:
         return end.exit_code
+    except SystemExit as end:  # how the library that prints `--help` takes it that nobody reads on
+        raise BrokenPipeError from end
     return 0
+
+
+def _unknown_verb(group: object, words: list[str], parents: str = "") -> Failure | None:
+    """What to say where the first word is no verb, or the second none of the verbs that the first one has."""
+    commands = getattr(group, "commands", None)
+    if not words or commands is None:
+        return None
+    if words[0] not in commands:
+        return unknown_verb(words[0], list(commands), parents)
+    return _unknown_verb(commands[words[0]], words[1:], f"{parents}{words[0]} ")
 
 
 def _fail(failure: Failure) -> int:

@@ -36,7 +36,8 @@ def delete(
         if not output.confirmed("go on?"):
             raise UsageError("nothing was deleted", hint="say `--yes` to go on without being asked")
     found = service().call("DELETE", f"/lamella/deployments/{deployment.key}")
-    _wait_for_idle_service()
+    if found.pop("service_ends"):
+        _wait_for_idle_service()
     if json:
         output.json_object("lamella.delete/1", found)
     else:
@@ -44,10 +45,9 @@ def delete(
 
 
 def _wait_for_idle_service() -> None:
-    """The service ends with its last deployment: wait for that, so that nothing is left when this returns."""
+    """Wait for the service to end, so that nothing is left when this returns; unless it is given something to host."""
     from lamella.gateway.starting import wait_for_end
     from lamella.targets.state import State, home_folder
 
     home = home_folder()
-    if State(home / "deployments").is_empty():
-        wait_for_end(home)
+    wait_for_end(home, unless=lambda: not State(home / "deployments").is_empty())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from lamella.cli import on_aws, output
 from lamella.cli.aws_flags import Chosen, check_local, settings_of, with_aws_flags
 from lamella.cli.deployments import DEPLOYMENT, Stage, key, print_functions, service, urls
-from lamella.cli.options import INPUTS, Json, Slices
+from lamella.cli.options import Json, NoVerify, Slices
 from lamella.cli.places import Profile, Region, aws_account
 from lamella.cli.sizes import parse_memory_mb, parse_slices
 
@@ -119,14 +118,12 @@ def deploy(
         ),
     ] = None,
     slices: Slices = None,
-    no_verify: Annotated[
-        bool,
-        typer.Option("--no-verify", rich_help_panel=INPUTS, help="Do not compare new slices with the whole model."),
-    ] = False,
+    no_verify: NoVerify = False,
     json: Json = False,
     aws: Chosen,
 ) -> None:
     """Deploy models in slices, each in a function of its own. What was deployed before can be rolled back to."""
+    from lamella.packaging.cache import scratch
     from lamella.platforms import load_platform
     from lamella.targets.base import Wanted
     from lamella.targets.local.serving import require_aiohttp
@@ -144,12 +141,9 @@ def deploy(
     limits, home = load_platform(platform), home_folder()
     memory_mb = None if memory is None else parse_memory_mb(memory)
     count = None if slices is None else parse_slices(slices)
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with TemporaryDirectory(prefix="slices-", dir=home) as folder:
+    with scratch(home) as folder:
         with output.status(f"slicing {', '.join(sources)}"):
-            models = models_of(
-                given, Path(folder) / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify
-            )
+            models = models_of(given, folder / "slices", platform=limits, slices=count, cold=cold, verify=not no_verify)
         bare, named = key(name or next(iter(models)), stage)
         wanted = Wanted(
             name=bare,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,7 @@ def find(name: str, stage: str) -> Deployment:
 
 
 def service() -> ServiceClient:
-    """The service of this user's deployments, started if it does not run.
+    """The service of this user's deployments, started if it does not run. Says if other machines may reach it.
 
     Raises:
         MissingDependencyError: What it needs is not installed.
@@ -90,7 +91,16 @@ def service() -> ServiceClient:
     from lamella.gateway.starting import started_service
     from lamella.targets.state import home_folder
 
-    return ServiceClient(started_service(home_folder()))
+    address = started_service(home_folder())
+    wanted = os.environ.get("LAMELLA_HOST") or address.host
+    if wanted != address.host:
+        output.warning(
+            f"the service runs already, and listens on {address.host}, not on {wanted}: to change that, end it with "
+            f"`kill {address.pid}`, and give the command again"
+        )
+    if address.is_exposed:
+        output.warning(address.exposure)
+    return ServiceClient(address)
 
 
 def urls(found: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -51,11 +51,12 @@ def _system_failure(error: OSError) -> Failure:
     return Failure(reason, "check the path and its permissions", 2)
 
 
-def unknown_verb(verb: str, verbs: list[str]) -> Failure:
-    """What to tell who asked for a verb that there is not."""
+def unknown_verb(verb: str, verbs: list[str], parents: str = "") -> Failure:
+    """What to tell who asked for a verb that there is not, behind the words `parents`, such as `trigger `."""
     close = get_close_matches(verb, verbs, 1)
-    hint = f"did you mean `lamella {close[0]}`?" if close else f"the verbs are {', '.join(f'`{v}`' for v in verbs)}"
-    return Failure(f"there is no verb `{verb}`", hint, 2)
+    known = ", ".join(f"`{parents}{v}`" for v in verbs)
+    hint = f"did you mean `lamella {parents}{close[0]}`?" if close else f"the verbs are {known}"
+    return Failure(f"there is no verb `{parents}{verb}`", hint, 2)
 
 
 def _misuse(error: typer.TyperException) -> Failure:
@@ -81,5 +82,5 @@ def _label(parameter: object) -> str:
 
 
 def _sentence(text: str) -> str:
-    text = text.strip().rstrip(".").replace("'", "`")
+    text = text.strip().removeprefix("Value error, ").rstrip(".").replace("'", "`")
     return text[:1].lower() + text[1:]

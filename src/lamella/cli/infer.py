@@ -11,7 +11,7 @@ import typer
 
 from lamella.cli import output
 from lamella.cli.deployments import DEPLOYMENT, Model, Stage, address, find, service
-from lamella.cli.options import INPUTS, OUTPUT, Inputs, Json
+from lamella.cli.options import Inputs, Json, OutputFile, Random, Seed
 from lamella.cli.places import Profile, Region, Target, found_on_aws
 from lamella.cli.views import check_output_file, print_outputs, summary_view
 from lamella.errors import UsageError
@@ -35,21 +35,17 @@ def infer(
     region: Region = None,
     profile: Profile = None,
     version: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--version", metavar="N", min=1, rich_help_panel=DEPLOYMENT, help="Ask this version, not the live one."
+            "--version",
+            metavar="N|ALIAS",
+            rich_help_panel=DEPLOYMENT,
+            help="Ask this version, not the live one; by its number, or a name that `lamella alias` gave it.",
         ),
     ] = None,
     inputs: Inputs = None,
-    random: Annotated[
-        bool, typer.Option("--random", rich_help_panel=INPUTS, help="Make up the inputs that are not given.")
-    ] = False,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", envvar="LAMELLA_SEED", rich_help_panel=INPUTS, help="Seed of the made-up inputs."
-        ),
-    ] = 0,
+    random: Random = False,
+    seed: Seed = 0,
     part: Annotated[
         int | None,
         typer.Option(
@@ -63,16 +59,13 @@ def infer(
         str | None,
         typer.Option("--result", metavar="ID", rich_help_panel=REQUEST, help="Wait for an earlier request's answer."),
     ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.npz", rich_help_panel=OUTPUT, help="Save the outputs; `-` for stdout."
-        ),
-    ] = None,
+    file: OutputFile = None,
     json: Json = False,
 ) -> None:
     """Send a request to a deployment, and show outputs and what each slice did."""
     check_output_file(file, json=json)
+    if asynchronous and file is not None:
+        raise UsageError("`--async` does not wait for outputs to save", hint="give `-o` with `--result`")
     to = address(name, stage)
     aws = found_on_aws(to.name, to.stage, target=target, region=region, profile=profile)
     deployment = find(to.name, to.stage) if aws is None else aws.find(to.name, stage=to.stage)
@@ -104,14 +97,11 @@ def _feeds(
     model: DeployedModel, to: Address, arguments: list[str], part: int | None, *, random: bool, seed: int
 ) -> dict[str, Array]:
     """Everything that the model, or one slice, takes; checked before anything is sent."""
-    from lamella.cli.inputs import completed, read_inputs
-    from lamella.runtime.feeds import check_feeds
+    from lamella.cli.inputs import feeds
 
     required, optional = _specs(model, to, part)
-    given = read_inputs(arguments, (*required, *optional))
-    check_feeds(given, (), (*required, *optional))
     bounds = model.workflow.index_bounds
-    return check_feeds(completed(given, required, random=random, seed=seed, bounds=bounds), required, optional)
+    return feeds(arguments, required, optional, bounds=bounds, random=random, seed=seed)
 
 
 def _specs(model: DeployedModel, to: Address, part: int | None) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
@@ -131,7 +121,7 @@ def _inferred(answer: Answer) -> Inferred:
     return Inferred(answer.outputs, [asdict(run) for run in answer.timeline], answer.latency_ms, answer.request_id)
 
 
-def _submit(to: Address, feeds: Mapping[str, Array], version: int | None, part: int | None, *, json: bool) -> None:
+def _submit(to: Address, feeds: Mapping[str, Array], version: str | None, part: int | None, *, json: bool) -> None:
     request_id = service().submit(str(to), feeds, version=version, slice=part)
     if json:
         output.json_object("lamella.request/1", {"id": request_id, "status": "running"})

@@ -6,15 +6,37 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import BinaryIO
 
 import numpy as np
 
-from lamella.errors import InputError, UnsupportedModelError, UsageError
+from lamella.array_files import as_input, datatype_of_spec, read_archive, read_array
+from lamella.errors import InputError, UsageError
 from lamella.graph.samples import sample_inputs
-from lamella.tensors import Array, Datatype, TensorSpec, array_from, datatype, native
+from lamella.runtime.feeds import check_feeds
+from lamella.tensors import Array, TensorSpec, array_from
 
 _ARCHIVE = ".npz"
+
+
+def feeds(
+    arguments: Sequence[str],
+    required: Sequence[TensorSpec],
+    optional: Sequence[TensorSpec],
+    *,
+    bounds: Mapping[str, int],
+    random: bool,
+    seed: int,
+) -> dict[str, Array]:
+    """Everything that a model takes: what was given, and made-up tensors for the rest, where that is wanted.
+
+    Raises:
+        UsageError: An argument makes no sense.
+        InputError: An input is missing, unknown, cannot be read, or is of another datatype or shape.
+    """
+    specs = (*required, *optional)
+    given = check_feeds(read_inputs(arguments, specs), (), specs)  # what is given first: the rest follows its sizes
+    return check_feeds(completed(given, required, random=random, seed=seed, bounds=bounds), required, optional)
 
 
 def read_inputs(arguments: Iterable[str], specs: Sequence[TensorSpec]) -> dict[str, Array]:
@@ -43,27 +65,24 @@ def _read(argument: str, known: Mapping[str, TensorSpec]) -> dict[str, Array]:
     if not separator or (name not in known and argument.endswith(_ARCHIVE) and Path(argument).is_file()):
         if not argument.endswith(_ARCHIVE):
             raise UsageError(f"`--input {argument}` does not say for which input", hint="write `--input NAME=FILE`")
-        return {key: _native(array, key, known.get(key)) for key, array in _archive(argument).items()}
+        return {key: as_input(array, key, known.get(key)) for key, array in _archive(argument).items()}
     spec = known.get(name)
     path, mark, key = file.partition(f"{_ARCHIVE}:")
     if mark and not Path(file).exists():
-        return {name: _native(_pick(f"{path}{_ARCHIVE}", key), name, spec)}
+        return {name: as_input(_pick(f"{path}{_ARCHIVE}", key), name, spec)}
     suffix = Path(file).suffix.lower()
     if suffix == _ARCHIVE:
-        return {name: _native(_pick(file, name), name, spec)}
+        return {name: as_input(_pick(file, name), name, spec)}
     if suffix == ".npy":
-        return {name: _native(_load(file), name, spec)}
+        return {name: as_input(_load(file), name, spec)}
     if suffix == ".json":
         return {name: _from_json(file, name, spec)}
     raise UsageError(f"`{file}` is no `.npy`, `.npz` or `.json` file", hint="save the input with `numpy.save`")
 
 
 def _archive(path: str) -> dict[str, Array]:
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        return read_archive(file, path)
 
 
 def _pick(path: str, key: str) -> Array:
@@ -75,36 +94,20 @@ def _pick(path: str, key: str) -> Array:
 
 
 def _load(path: str) -> Array:
+    with _opened(path) as file:
+        return read_array(file, path)
+
+
+def _opened(path: str) -> BinaryIO:
     try:
-        with Path(path).open("rb") as file:
-            array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        return Path(path).open("rb")
+    except OSError as error:
         raise _unreadable(path, error) from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"`{path}` is an archive, not one array", hint="end its name in `.npz`")
-    return array
 
 
-def _unreadable(path: str, error: Exception) -> InputError:
-    if isinstance(error, OSError) and error.strerror:
-        return InputError(f"input file `{path}` cannot be read: {error.strerror.lower()}", hint="check the path")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    hint = "save it again with `numpy.save`; arrays of Python objects are not read, as they could run code"
-    return InputError(f"input file `{path}` is damaged: {reason}", hint=hint)
-
-
-def _native(array: Array, name: str, spec: TensorSpec | None) -> Array:
-    try:
-        return native(array, None if spec is None else _datatype(spec))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"input `{name}` cannot be used: {error}", hint="save text as UTF-8") from error
-
-
-def _datatype(spec: TensorSpec) -> Datatype | None:
-    try:
-        return datatype(spec.datatype)
-    except UnsupportedModelError:
-        return None  # a sequence, map or optional
+def _unreadable(path: str, error: OSError) -> InputError:
+    reason = (error.strerror or str(error)).lower()
+    return InputError(f"input file `{path}` cannot be read: {reason}", hint="check the path")
 
 
 def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
@@ -114,7 +117,7 @@ def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
         raise _unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"input file `{path}` is not valid JSON: {error}", hint="give nested lists") from error
-    kind = None if spec is None else _datatype(spec)
+    kind = None if spec is None else datatype_of_spec(spec)
     if spec is not None and kind is None:
         return value  # type: ignore[no-any-return]  # a sequence or map as Python has it: the engine checks it
     try:

@@ -49,6 +49,33 @@ Inputs = Annotated[
     ),
 ]
 
+Random = Annotated[
+    bool, typer.Option("--random", rich_help_panel=INPUTS, help="Make up the inputs that are not given.")
+]
+
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        metavar="N",
+        envvar="LAMELLA_SEED",
+        rich_help_panel=INPUTS,
+        help="Seed of the made-up inputs.",
+    ),
+]
+
+OutputFile = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--output", metavar="FILE.npz", rich_help_panel=OUTPUT, help="Save the outputs; `-` for stdout."
+    ),
+]
+
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", rich_help_panel=INPUTS, help="Do not compare slices with the whole model.")
+]
+
 CustomOps = Annotated[
     list[Path] | None,
     typer.Option(

@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
+from lamella.slicing.placement import write_atomically
 from lamella.tensors import Array, TensorSpec, datatype_of
 
 _VALUES_SHOWN = 3
@@ -76,8 +77,16 @@ def _short(value: object) -> str:
 def save(target: BinaryIO | Path, outputs: Mapping[str, object]) -> None:
     """Write outputs as `.npz`, without pickle: sequences of tensors as `NAME.0`, `NAME.1`; maps as JSON text.
 
-    Not `numpy.savez`, whose own arguments' names (`file`) no output could have.
+    A file is there whole, or as it was before. Not `numpy.savez`, whose own arguments' names (`file`) no output could
+    have.
     """
+    if isinstance(target, Path):
+        write_atomically(target, lambda partial: _save(partial, outputs))
+    else:
+        _save(target, outputs)
+
+
+def _save(target: BinaryIO | Path, outputs: Mapping[str, object]) -> None:
     with ZipFile(target, "w") as archive:
         for name, value in outputs.items():
             for key, array in _arrays(name, value):

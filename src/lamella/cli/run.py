@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli import output
-from lamella.cli.options import ENGINE, INPUTS, OUTPUT, CustomOps, Inputs, Json
+from lamella.cli.options import ENGINE, CustomOps, Inputs, Json, OutputFile, Random, Seed
 from lamella.cli.views import check_output_file, print_outputs, summary_view
 from lamella.errors import EngineError
 
 if TYPE_CHECKING:
     from lamella.cli.results import Summary
     from lamella.tensors import Array
-    from lamella.workflow.parts import Source
     from lamella.workflow.pipeline import Pipeline, SliceTiming
 
 
@@ -25,15 +24,8 @@ def run(
     source: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="An `.onnx` file, or a slices directory.")],
     *,
     inputs: Inputs = None,
-    random: Annotated[
-        bool, typer.Option("--random", rich_help_panel=INPUTS, help="Make up the inputs that are not given.")
-    ] = False,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", envvar="LAMELLA_SEED", rich_help_panel=INPUTS, help="Seed of the made-up inputs."
-        ),
-    ] = 0,
+    random: Random = False,
+    seed: Seed = 0,
     low_memory: Annotated[
         bool,
         typer.Option(
@@ -56,38 +48,25 @@ def run(
     ] = None,
     custom_ops: CustomOps = None,
     repeat: Annotated[int, typer.Option(min=1, metavar="N", rich_help_panel=ENGINE, help="Run this many times.")] = 1,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            "-o", "--output", metavar="FILE.npz", rich_help_panel=OUTPUT, help="Save the outputs; `-` for stdout."
-        ),
-    ] = None,
+    file: OutputFile = None,
     json: Json = False,
 ) -> None:
     """Run a model or its slices, and show outputs, times and peak memory."""
     check_output_file(file, json=json)
+    from lamella.cli.inputs import feeds
     from lamella.workflow.parts import open_source
     from lamella.workflow.pipeline import Pipeline
 
     opened = open_source(source)
-    feeds = _feeds(opened, inputs or [], random=random, seed=seed)
+    given = feeds(
+        inputs or [], opened.inputs, opened.optional_inputs, bounds=opened.index_bounds, random=random, seed=seed
+    )
     with (
         output.status(f"running {source}"),
         Pipeline(opened, low_memory=low_memory, threads=threads, custom_ops=custom_ops or ()) as pipeline,
     ):
-        found, latency_ms = _infer(pipeline, feeds, repeat, made_up=random)
+        found, latency_ms = _infer(pipeline, given, repeat, made_up=random)
     _show(pipeline, found, latency_ms, file, json=json)
-
-
-def _feeds(source: Source, arguments: list[str], *, random: bool, seed: int) -> dict[str, Array]:
-    """Everything that the model takes, checked before anything is loaded."""
-    from lamella.cli.inputs import completed, read_inputs
-    from lamella.runtime.feeds import check_feeds
-
-    given = read_inputs(arguments, (*source.inputs, *source.optional_inputs))
-    check_feeds(given, (), (*source.inputs, *source.optional_inputs))
-    feeds = completed(given, source.inputs, random=random, seed=seed, bounds=source.index_bounds)
-    return check_feeds(feeds, source.inputs, source.optional_inputs)
 
 
 def _infer(

@@ -10,7 +10,6 @@ import typer
 from lamella.cli import output
 from lamella.cli.options import (
     CUTS,
-    INPUTS,
     OUTPUT,
     Architecture,
     Cold,
@@ -20,6 +19,7 @@ from lamella.cli.options import (
     Json,
     MaxCost,
     MaxMemory,
+    NoVerify,
     Objective,
     Platform,
     PlatformProfile,
@@ -74,10 +74,7 @@ def slice(
             help="Give each slice a copy of its own weights instead of referring to the model's.",
         ),
     ] = False,
-    no_verify: Annotated[
-        bool,
-        typer.Option("--no-verify", rich_help_panel=INPUTS, help="Do not compare the slices with the whole model."),
-    ] = False,
+    no_verify: NoVerify = False,
     inputs: Inputs = None,
     custom_ops: CustomOps = None,
     directory: Annotated[
@@ -91,6 +88,7 @@ def slice(
     """Cut a model into slice files, and verify them against the whole model."""
     wanted = None if slices is None else parse_slices(slices)
     limit = None if max_memory is None else parse_size(max_memory, flag="--max-memory")
+    from lamella.slicing.write import UnverifiedError
     from lamella.slicing.write import slice as write_slices
 
     libraries = tuple(custom_ops or ())
@@ -114,24 +112,30 @@ def slice(
         )
         wanted = limit = None
     directory = directory or Path(f"{model.path.stem}.slices")
+    failure = None
     with output.status(f"slicing {model.path}"):
-        sliced = write_slices(
-            opened,
-            directory,
-            slices=wanted,
-            max_memory_bytes=limit,
-            copy_weights=copy_weights,
-            optimize_first=optimize_first,
-            verify=not no_verify,
-            inputs=_given(inputs, model),
-            custom_ops=libraries,
-        )
+        try:
+            sliced = write_slices(
+                opened,
+                directory,
+                slices=wanted,
+                max_memory_bytes=limit,
+                copy_weights=copy_weights,
+                optimize_first=optimize_first,
+                verify=not no_verify,
+                inputs=_given(inputs, model),
+                custom_ops=libraries,
+            )
+        except UnverifiedError as error:
+            sliced, failure = error.sliced, error
     warn_of_copies(sliced.placements)
     warn_of_second_names(sliced.placements)
     if json:
         output.json_object("lamella.slice/1", _view(sliced))
-    else:
+    elif failure is None:
         _print(sliced)
+    if failure is not None:
+        raise failure
 
 
 def _open(source: str, custom_ops: tuple[Path, ...]) -> Plan | Model:

@@ -43,12 +43,14 @@ def status(
         for found in (*local, *elsewhere)
         if wanted in (None, (found["name"], found["stage"])) and (stage is None or name or found["stage"] == stage)
     ]
+    if wanted is not None and not deployments:
+        find(*wanted)  # deleted meanwhile, which this says
     if json:
         output.json_object("lamella.status/1", {"deployments": deployments})
     elif wanted is not None:
         _print_one(deployments[0])
     else:
-        _print_all(deployments)
+        _print_all(deployments, stage)
 
 
 def _show_on_aws(found: Mapping[str, Any], *, json: bool) -> None:
@@ -68,9 +70,9 @@ def _deployments() -> list[dict[str, Any]]:
     return found
 
 
-def _print_all(deployments: Sequence[Mapping[str, Any]]) -> None:
+def _print_all(deployments: Sequence[Mapping[str, Any]], stage: str | None) -> None:
     if not deployments:
-        output.message("nothing is deployed")
+        output.message("nothing is deployed" if stage is None else f"nothing is deployed to the stage `{stage}`")
         return
     rows = [row for found in deployments for row in _rows(found)]
     output.table(["deployment", "version", "model", "functions", "target", "platform", "url"], rows, right=(1, 3))
@@ -109,7 +111,7 @@ def _print_one(found: Mapping[str, Any]) -> None:
     versions = [
         (
             str(version["version"]),
-            "live" if version["version"] == found["version"] else "",
+            ", ".join([*(["live"] if version["version"] == found["version"] else []), *version["aliases"]]),
             version["created"],
             ", ".join(version["models"]),
         )

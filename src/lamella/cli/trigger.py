@@ -48,8 +48,9 @@ def add(
             "--output",
             metavar="URI",
             rich_help_panel=OBJECTS,
-            help="Where results go: a folder, `s3://...`, `sqlite:///file.db?table=NAME`, `https://...` (a webhook), "
-            "or `deployment://NAME@STAGE?output=URI`.",
+            help="Where results go: a folder, `s3://...`, `sqlite:///file.db?table=NAME`, "
+            "`postgresql://user@host/database?table=NAME&password_env=VARIABLE`, `mysql://...`, `https://...` "
+            "(a webhook), or `deployment://NAME@STAGE?output=URI`.",
         ),
     ] = None,
     form: Annotated[
@@ -120,6 +121,9 @@ def add(
         output.message(f"{to}: {_described(found)}")
 
 
+Id = Annotated[str, typer.Argument(metavar="ID", help="As `lamella trigger list` shows it.")]
+
+
 @trigger.command("list")
 def list_(name: Model, *, stage: Stage = None, json: Json = False) -> None:
     """Show the triggers of a deployment, or of one of its models, and how each goes."""
@@ -141,7 +145,7 @@ def list_(name: Model, *, stage: Stage = None, json: Json = False) -> None:
 @trigger.command("remove")
 def remove(
     name: Model,
-    trigger_id: Annotated[str, typer.Argument(metavar="ID", help="As `lamella trigger list` shows it.")],
+    trigger_id: Id,
     *,
     stage: Stage = None,
     json: Json = False,
@@ -154,6 +158,51 @@ def remove(
         output.json_object("lamella.trigger/1", found)
     else:
         output.message(f"removed {trigger_id}")
+
+
+@trigger.command("failed")
+def failed(name: Model, trigger_id: Id, *, stage: Stage = None, json: Json = False) -> None:
+    """Show the objects that a trigger has given up, and why."""
+    to = address(name, stage)
+    find(to.name, to.stage)
+    found = service().call("GET", f"/lamella/deployments/{to}/triggers/{trigger_id}/failed")
+    if json:
+        output.json_object("lamella.trigger.failed/1", found)
+    elif not found["failed"]:
+        output.message(f"{trigger_id} has given nothing up")
+    else:
+        rows = [(entry["key"], str(entry["attempts"]), entry["given_up"], _reason(entry)) for entry in found["failed"]]
+        output.table(["key", "tries", "given up", "why"], rows, right=(1,))
+
+
+@trigger.command("retry")
+def retry(
+    name: Model,
+    trigger_id: Id,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY]...", help="As `lamella trigger failed` shows them; all if none is given."),
+    ] = None,
+    *,
+    stage: Stage = None,
+    json: Json = False,
+) -> None:
+    """Put objects back that a trigger has given up: they are answered as if they were new."""
+    to = address(name, stage)
+    find(to.name, to.stage)
+    path = f"/lamella/deployments/{to}/triggers/{trigger_id}/retry"
+    found = service().call("POST", path, {"keys": keys or None})
+    if json:
+        output.json_object("lamella.trigger.retry/1", found)
+    else:
+        refused = {key: why for key, why in found["objects"].items() if why is not None}
+        for one, why in refused.items():
+            output.message(f"`{one}` is left where it is: {why}")
+        output.message(f"put back {len(found['objects']) - len(refused)} of {len(found['objects'])}")
+
+
+def _reason(entry: Mapping[str, Any]) -> str:
+    return str(entry["error"]) if entry["hint"] is None else f"{entry['error']} ({entry['hint']})"
 
 
 def _model(name: str, stage: str | None) -> str:

@@ -6,11 +6,13 @@ import fcntl
 import json
 import os
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_urlsafe
 
-ANY_HOST = ("", "0.0.0.0")
-"""Listening on every interface, loopback included."""
+LOOPBACK = "127.0.0.1"
+_HERE = {"0.0.0.0": LOOPBACK, "::": "::1"}
+"""What listens on every interface, and where it is found from here."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,32 @@ class Address:
     version: str
 
     @property
+    def connect_host(self) -> str:
+        """The host to connect to from this machine."""
+        return _HERE.get(self.host, self.host)
+
+    @property
     def url(self) -> str:
         """Its URL, without a slash at the end."""
-        host = "127.0.0.1" if self.host in ANY_HOST else self.host
+        host = self.connect_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines may reach it."""
+        try:
+            return not ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            return self.host != "localhost"
+
+    @property
+    def exposure(self) -> str:
+        """What it means that other machines may reach it, for whoever has to decide that."""
+        return (
+            f"the service listens on {self.host}, port {self.port}, for other machines, too: it speaks plain HTTP, so "
+            "that whoever sees the traffic has its token, and may deploy and delete; put something in front of it that "
+            "speaks TLS"
+        )
 
 
 class ServiceFolder:
@@ -85,10 +109,12 @@ class ServiceFolder:
         (self._folder / "address.json").unlink(missing_ok=True)
 
     def token(self) -> str:
-        """The token: the same at every start, so that clients keep working."""
-        if not self.token_file.exists():
-            self._write_private("token", token_urlsafe(32))
-        return self.token_file.read_text()
+        """The token: the same at every start, so that clients keep working. An empty one would let everybody in."""
+        token = self.token_file.read_text().strip() if self.token_file.exists() else ""
+        if not token:
+            token = token_urlsafe(32)
+            self._write_private("token", token)
+        return token
 
     def last_port(self) -> int:
         """The port at the last start, or 0."""

@@ -14,16 +14,17 @@ from typing import Any
 from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.trigger import from_json
 from lamella.gateway.events.triggers import Triggers
-from lamella.gateway.faults import fault, status_of
+from lamella.gateway.faults import defect, fault, status_of
 from lamella.gateway.jobs import Jobs
 from lamella.gateway.views import change_view, deployment_view, wanted_of
 from lamella.runtime.message import Message
 from lamella.runtime.protocol import metadata, read_request, write_response
 from lamella.targets.addresses import read_address, read_deployment
-from lamella.targets.base import Deployment, NotDeployedError, key_of
+from lamella.targets.base import Deployment, key_of
 from lamella.targets.changes import changes
 from lamella.targets.local.tail import LogTail
 from lamella.targets.local.target import LocalTarget
+from lamella.workflow.chain import is_request_id
 
 Json = dict[str, Any]
 _log = logging.getLogger("lamella.service")
@@ -53,10 +54,9 @@ class Host:
             return self._infer(model, version, body, header_length)
         except LamellaError as error:
             return Message({"status": status_of(error)}, json.dumps(fault(error)).encode())
-        except Exception:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
-            _log.exception("a defect while `%s` was asked", model)
-            content = {"error": "the service has a defect", "hint": "see its log: `service/service.log`"}
-            return Message({"status": 500}, json.dumps(content).encode())
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            _log.exception("`%s` cannot be answered", model)
+            return Message({"status": 500}, json.dumps(defect(error)).encode())
         finally:
             self._leave()
 
@@ -71,7 +71,7 @@ class Host:
             model=address.model,
             version=None if version is None else deployment.live,
             slice=request.slice,
-            request_id=request.request_id,
+            request_id=request.request_id if is_request_id(request.request_id or "") else None,
         )
         timeline = {"timeline": [asdict(run) for run in answer.timeline], "latency_ms": answer.latency_ms}
         response = write_response(
@@ -104,9 +104,7 @@ class Host:
         address = read_address(model)
         found = self._target.find(address.name, stage=address.stage)
         if version is not None:
-            if not version.isdecimal():
-                raise NotDeployedError(f"`{found.key}` has no version `{version}`", hint="give its number")
-            found = found.at(int(version))
+            found = found.at(version)
         found.model(address.model)
         return found
 
@@ -150,15 +148,26 @@ class Host:
             raise UsageError(f"`{to}` is no version", hint="give its number")
         return self._view(self._target.rollback(address.name, stage=address.stage, to=to))
 
+    def set_alias(self, deployment: str, alias: str, body: bytes) -> Json:
+        """Let a name stand for the version that a JSON object names: `{"to": 2}`; or, with null, for none any more."""
+        address = read_deployment(deployment)
+        try:
+            to = json.loads(body)["to"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"this names no version: {error!r}", hint='send `{"to": NUMBER}`') from error
+        if to is not None and (not isinstance(to, int | str) or isinstance(to, bool)):
+            raise UsageError(f"`{to}` is no version", hint="give its number")
+        return self._view(self._target.set_alias(address.name, alias, to=to, stage=address.stage))
+
     def delete(self, deployment: str, jobs: Jobs) -> Json:
-        """End a deployment, and forget its results."""
+        """End a deployment, and forget its results; says whether the service ends with it, too."""
         address = read_deployment(deployment)
         self._triggers.stop(self._target.find(address.name, stage=address.stage).key)
         self._target.delete(address.name, stage=address.stage)
         jobs.forget(lambda head: read_address(str(head["model"])).key == address.key)
         with self._lock:
             self._last_use_s = -math.inf  # if this was the last one, nobody waits for the service any more
-        return {"deleted": address.key}
+        return {"deleted": address.key, "service_ends": self.is_idle(0.0)}
 
     def triggers(self, model: str) -> Json:
         """What makes requests for a deployment, or one model of it, by itself, and how that goes."""
@@ -176,6 +185,20 @@ class Host:
         """End one, and forget what it has done."""
         self._triggers.remove(model, name)
         return {"removed": name}
+
+    def failed(self, model: str, name: str) -> Json:
+        """What a trigger has given up."""
+        return {"failed": self._triggers.failed(model, name)}
+
+    def retry(self, model: str, name: str, body: bytes) -> Json:
+        """Put back what a trigger has given up: the `keys` of a JSON object, or everything where they are null."""
+        try:
+            keys = json.loads(body)["keys"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"this names no keys: {error!r}", hint='send `{"keys": null}`, or a list') from error
+        if keys is not None and not (isinstance(keys, list) and all(isinstance(key, str) for key in keys)):
+            raise UsageError("`keys` is no list of texts", hint='send `{"keys": null}`, or a list')
+        return {"objects": self._triggers.retry(model, name, keys)}
 
     def tail(self, model: str, part: str | None) -> LogTail:
         """The logs of a deployment's functions, of one model's, or of one slice's."""

@@ -8,11 +8,12 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lamella import __version__
 from lamella.errors import LamellaError
-from lamella.gateway.faults import fault, status_of
+from lamella.gateway.faults import defect, fault, status_of
 from lamella.gateway.host import Host
 from lamella.gateway.jobs import Jobs
 from lamella.runtime.message import Message
@@ -47,6 +48,8 @@ class Door:
     ) -> None:
         self._host, self._jobs, self._token, self._most = host, jobs, token.encode(), most_body_bytes
         self._token_hint = token_hint
+        self._inferring = ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="lamella-infer")
+        # Requests that take their time must not keep anybody from asking how things are, or from deleting them.
         self._threads = ThreadPoolExecutor(_AT_THE_SAME_TIME, thread_name_prefix="lamella-door")
         self._closing = asyncio.Event()
 
@@ -78,10 +81,13 @@ class Door:
                 web.post("/lamella/deployments", self._deploy),
                 web.delete("/lamella/deployments/{model}", self._delete),
                 web.post("/lamella/deployments/{model}/rollback", self._rollback),
+                web.put("/lamella/deployments/{model}/aliases/{alias}", self._set_alias),
                 web.get("/lamella/deployments/{model}/logs", self._logs),
                 web.get("/lamella/deployments/{model}/triggers", self._triggers),
                 web.post("/lamella/deployments/{model}/triggers", self._add_trigger),
                 web.delete("/lamella/deployments/{model}/triggers/{trigger}", self._remove_trigger),
+                web.get("/lamella/deployments/{model}/triggers/{trigger}/failed", self._failed),
+                web.post("/lamella/deployments/{model}/triggers/{trigger}/retry", self._retry),
             ]
         )
         return app
@@ -92,7 +98,8 @@ class Door:
 
     def close(self) -> None:
         """Release the threads, once the server has stopped."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._inferring, self._threads):
+            threads.shutdown(wait=True, cancel_futures=True)
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse strangers, and make errors answers."""
@@ -106,13 +113,15 @@ class Door:
             return await handler(request)
         except LamellaError as error:
             return _json(fault(error), status_of(error))
-        except web.HTTPRequestEntityTooLarge:
-            return _refusal(413, f"the body is larger than {self._most} bytes", "send less at a time")
         except web.HTTPException as error:
+            if isinstance(error, web.HTTPRequestEntityTooLarge):
+                error.set_status(413, f"the body is larger than {self._most} bytes")
             return _refusal(error.status, error.reason.lower(), "see the Open Inference Protocol")
-        except Exception:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
-            _log.exception("a defect while answering %s %s", request.method, request.path)
-            return _refusal(500, "the service has a defect", "see its log: `service/service.log`")
+        except (web.RequestPayloadError, ConnectionError) as error:
+            return _refusal(400, f"the body cannot be read: {error}", "check its length and `Content-Encoding`")
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            _log.exception("cannot answer %s %s", request.method, request.path)
+            return _json(defect(error), 500)
 
     def _is_known(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")
@@ -135,14 +144,16 @@ class Door:
 
     async def _ready(self, request: web.Request) -> web.Response:
         await self._in_thread(lambda: self._host.find(_model(request), _version(request)))
-        return _json({"ready": True})
+        return _json({"name": _model(request), "ready": True})
 
     async def _infer(self, request: web.Request) -> web.Response:
         body, header_length = await request.read(), request.headers.get(HEADER_LENGTH)
         model, version = _model(request), _version(request)
-        preferences = [value.strip().lower() for value in request.headers.get("Prefer", "").split(",")]
+        wanted = ",".join(request.headers.getall("Prefer", []))
+        preferences = [value.strip().lower() for value in wanted.split(",")]
         if "respond-async" not in preferences:
-            return _replay(await self._in_thread(lambda: self._host.infer(model, version, body, header_length)))
+            answer = partial(self._host.infer, model, version, body, header_length)
+            return _replay(await asyncio.get_running_loop().run_in_executor(self._inferring, answer))
         await self._in_thread(lambda: self._host.find(model, version))
         message = Message({"model": model, "version": version, "header_length": header_length}, body)
         job = await self._in_thread(lambda: self._jobs.submit(message))
@@ -169,6 +180,10 @@ class Door:
         body = await request.read()
         return _json(await self._in_thread(lambda: self._host.rollback(_model(request), body)))
 
+    async def _set_alias(self, request: web.Request) -> web.Response:
+        body, alias = await request.read(), request.match_info["alias"]
+        return _json(await self._in_thread(lambda: self._host.set_alias(_model(request), alias, body)))
+
     async def _triggers(self, request: web.Request) -> web.Response:
         return _json(await self._in_thread(lambda: self._host.triggers(_model(request))))
 
@@ -179,6 +194,14 @@ class Door:
     async def _remove_trigger(self, request: web.Request) -> web.Response:
         name = request.match_info["trigger"]
         return _json(await self._in_thread(lambda: self._host.remove_trigger(_model(request), name)))
+
+    async def _failed(self, request: web.Request) -> web.Response:
+        name = request.match_info["trigger"]
+        return _json(await self._in_thread(lambda: self._host.failed(_model(request), name)))
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        body, name = await request.read(), request.match_info["trigger"]
+        return _json(await self._in_thread(lambda: self._host.retry(_model(request), name, body)))
 
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         """One JSON object a line; with `follow`, until the caller goes."""

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella import __version__
-from lamella.gateway.address import Address, ServiceFolder
+from lamella.errors import UsageError
+from lamella.gateway.address import LOOPBACK, Address, ServiceFolder
 from lamella.gateway.events.triggers import Triggers
 from lamella.gateway.host import Host
 from lamella.gateway.http import Door
@@ -25,7 +26,6 @@ from lamella.gateway.jobs import Jobs
 if TYPE_CHECKING:
     from aiohttp import web
 
-LOOPBACK = "127.0.0.1"
 IDLE_S = 30.0
 """Seconds without deployments after which the service ends."""
 
@@ -48,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _log.info("another process hosts %s already", given.home)
         return 0
     folder.forget()  # of a process that was killed
-    asyncio.run(_serve(folder, given.host, given.port))
+    try:
+        asyncio.run(_serve(folder, given.host or LOOPBACK, given.port))
+    except UsageError as error:
+        _log.error("%s (%s)", error.message, error.hint)
+        return error.exit_status
     return 0
 
 
@@ -73,6 +77,8 @@ async def _serve(folder: ServiceFolder, host: str, port: int | None) -> None:
         hosted.url = address.url
         jobs.resume()
         folder.write(address)
+        if address.is_exposed:
+            _log.warning("%s", address.exposure)
         _log.info("version %s hosts %s at %s", __version__, folder.home, address.url)
         try:
             await _until_done(stop, hosted, jobs)
@@ -96,16 +102,26 @@ async def _started(door: Door) -> web.AppRunner:
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
-    """Listen on a port, or on any if it is taken meanwhile; returns which."""
+    """Listen on a port, or on any if it is taken meanwhile; returns which.
+
+    Raises:
+        UsageError: This machine has no such address.
+    """
     from aiohttp import web
 
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError:
-        if not port:
-            raise
-        await web.TCPSite(runner, host, 0).start()
-    return int(runner.addresses[0][1])
+    for number in dict.fromkeys((port, 0)):
+        try:
+            await web.TCPSite(runner, host, number).start()
+        except OSError as error:
+            failure = error
+            if number:
+                _log.warning("port %s cannot be had, and another one is taken: %s", number, error)
+        else:
+            return int(runner.addresses[0][1])
+    raise UsageError(
+        f"the service cannot listen on `{host}`: {failure.strerror or failure}",
+        hint="set `LAMELLA_HOST` to an address of this machine, or leave it out",
+    ) from failure
 
 
 async def _until_done(stop: asyncio.Event, hosted: Host, jobs: Jobs) -> None:

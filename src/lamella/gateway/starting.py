@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from time import monotonic, sleep
 
 import lamella
 from lamella.errors import MissingDependencyError, RemoteError
-from lamella.gateway.address import ANY_HOST, Address, ServiceFolder
+from lamella.gateway.address import LOOPBACK, Address, ServiceFolder
 
 _START_S = 60.0
 _STOP_S = 60.0
@@ -32,9 +33,8 @@ def running_service(home: Path) -> Address | None:
 
 def _listens(address: Address) -> bool:
     """Whether somebody is there: the address may still be that of a process that was killed."""
-    host = "127.0.0.1" if address.host in ANY_HOST else address.host
     try:
-        socket.create_connection((host, address.port), timeout=_CONNECT_S).close()
+        socket.create_connection((address.connect_host, address.port), timeout=_CONNECT_S).close()
     except OSError:
         return False
     return True
@@ -45,7 +45,7 @@ def started_service(home: Path, *, host: str | None = None) -> Address:
 
     Args:
         home: The home folder.
-        host: Where a new one listens: `LAMELLA_HOST`, else loopback, by default.
+        host: Where a new one listens; None: as `LAMELLA_HOST` says, or on loopback if it is not set or empty.
 
     Raises:
         MissingDependencyError: The extra that it needs is not installed.
@@ -60,7 +60,7 @@ def started_service(home: Path, *, host: str | None = None) -> Address:
         )
     if found is not None:
         stop_service(home)
-    return _start(ServiceFolder(home), host or os.environ.get("LAMELLA_HOST"))
+    return _start(ServiceFolder(home), host or os.environ.get("LAMELLA_HOST") or LOOPBACK)
 
 
 def stop_service(home: Path) -> None:
@@ -81,23 +81,26 @@ def stop_service(home: Path) -> None:
     wait_for_end(home)
 
 
-def wait_for_end(home: Path) -> None:
+def wait_for_end(home: Path, *, unless: Callable[[], bool] = lambda: False) -> None:
     """Wait until a service that is ending has ended.
+
+    Args:
+        home: The home folder.
+        unless: Whether it has a reason to go on, of which nobody knew.
 
     Raises:
         RemoteError: It does not end.
     """
     folder, deadline = ServiceFolder(home), monotonic() + _STOP_S
-    while folder.is_running():
+    while folder.is_running() and not unless():
         if monotonic() > deadline:
             raise RemoteError(f"the service of `{home}` does not end", hint=f"see `{folder.log}`")
         sleep(_POLL_S)
 
 
-def _start(folder: ServiceFolder, host: str | None) -> Address:
+def _start(folder: ServiceFolder, host: str) -> Address:
     folder.make()
-    command = [sys.executable, "-P", "-m", "lamella.gateway.service", "--home", str(folder.home)]
-    command += [] if host is None else ["--host", host]
+    command = [sys.executable, "-P", "-m", "lamella.gateway.service", "--home", str(folder.home), "--host", host]
     source = str(Path(lamella.__file__).parents[1])
     paths = [str(Path(path).absolute()) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths or [source])}
@@ -123,8 +126,15 @@ def _start(folder: ServiceFolder, host: str | None) -> Address:
         if process.poll() not in (None, 0):  # 0: another process was faster, and is about to come up
             break
         sleep(_POLL_S)
-    tail = folder.log.read_bytes()[-_LOG_TAIL_BYTES:].decode(errors="replace").strip().splitlines()
+    tail = _tail(folder.log)
     raise RemoteError(
         f"the service of `{folder.home}` does not start: {tail[-1] if tail else 'it says nothing'}",
         hint=f"see `{folder.log}`",
     )
+
+
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log, which may be long."""
+    with log.open("rb") as file:
+        file.seek(-min(_LOG_TAIL_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return file.read().decode(errors="replace").strip().splitlines()

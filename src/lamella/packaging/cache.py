@@ -1,29 +1,34 @@
 """Folders that are there whole or not at all: packages and what they share, kept for the next time.
 
-A folder is filled under a temporary name beside its place, made read-only, and renamed. What a killed process leaves
-behind is never found under a folder's name, and is removed later.
+A folder is filled under a temporary name beside its place, flushed to the disk, made read-only, and renamed. What a
+killed process leaves behind is never found under a folder's name, and is removed later. When a folder was last asked
+for is its time of modification.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
 from time import time
 
 from lamella.errors import PackageError
+from lamella.packaging.flushing import flush
+from lamella.packaging.locking import is_locked, locked
 from lamella.slicing.placement import copy
 
 FILE_MODE, FOLDER_MODE = 0o444, 0o555
 
-_STAGING = ".building-"
+STAGING = ".building-"
+"""What names begin with of folders that are being built, or removed."""
+
 _ABANDONED_AFTER_S = 3600.0
+_ATTEMPTS = 10  # to put a folder into its place; where folders can be locked, the second succeeds
 
 
 def cache_folder(folder: Path | None = None) -> Path:
@@ -35,10 +40,28 @@ def cache_folder(folder: Path | None = None) -> Path:
     return (Path(home) if home else Path(base) / "lamella").absolute()
 
 
+@contextmanager
+def in_use(cache: Path | None = None) -> Iterator[None]:
+    """Keep what is in the cache there: nobody prunes it meanwhile.
+
+    Whoever runs from a package's folder in the cache, or copies it, does so inside of this.
+
+    Args:
+        cache: The cache's root; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
+    """
+    root = cache_folder(cache)
+    with ExitStack() as held:
+        with suppress(OSError):  # what cannot be opened is not pruned either; who writes into it says why
+            root.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(root, shared=True))
+        yield
+
+
 def ensure(folder: Path, fill: Callable[[Path], None], is_intact: Callable[[Path], bool]) -> None:
     """Have `folder` hold what `fill` makes, read-only; nothing is done where it is there and intact.
 
-    Several processes may do this at the same time for the same content: one of the results stays.
+    Several processes may do this at the same time for the same content: one of the results stays. Content reaches the
+    disk before it gets its name, which takes as long as writing it there.
 
     Args:
         folder: Its place.
@@ -50,13 +73,16 @@ def ensure(folder: Path, fill: Callable[[Path], None], is_intact: Callable[[Path
     """
     try:
         if is_intact(folder):
+            with suppress(OSError):  # a cache that is read-only, or somebody else's
+                os.utime(folder)
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
         with _staging(folder.parent) as staging:
             fill(staging)
+            flush(staging)
             _make_read_only(staging)
-            _rename(staging, folder, is_intact)
+            _put(staging, folder, is_intact)
     except OSError as error:
         raise PackageError(
             f"`{folder}` cannot be written: {error.strerror or error}",
@@ -72,8 +98,20 @@ def link_or_copy(source: Path, target: Path) -> None:
         copy(source, target)
 
 
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A folder under `parent`, which is made; removed at the end, as are those that killed processes left there."""
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _remove_abandoned(parent)
+    with _staging(parent) as folder:
+        yield folder
+
+
 def remove_folder(folder: Path) -> None:
-    """Remove a folder that `ensure` made; nothing happens where there is none."""
+    """Remove a folder that `ensure` made, or what is in its place; nothing happens where there is nothing."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink(missing_ok=True)
+        return
     for place, _, _ in os.walk(folder):
         with suppress(FileNotFoundError):  # another process may be removing it, too
             os.chmod(place, 0o755)
@@ -83,29 +121,31 @@ def remove_folder(folder: Path) -> None:
 @contextmanager
 def _staging(parent: Path) -> Iterator[Path]:
     """A folder that no other process takes for abandoned; gone at the end unless it was renamed."""
-    staging = Path(mkdtemp(prefix=_STAGING, dir=parent))
-    descriptor = os.open(staging, os.O_RDONLY)
+    staging = Path(mkdtemp(prefix=STAGING, dir=parent))
     try:
-        with suppress(OSError):  # network file systems lock no folders; then only their age counts
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield staging
+        with locked(staging):
+            yield staging
     finally:
-        os.close(descriptor)
         remove_folder(staging)
 
 
-def _rename(staging: Path, folder: Path, is_intact: Callable[[Path], bool]) -> None:
-    try:
-        staging.rename(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        if is_intact(folder):  # another process was faster
-            return
-        damaged = staging.with_name(f"{staging.name}-damaged")
-        folder.rename(damaged)
-        staging.rename(folder)
-        remove_folder(damaged)
+def _put(staging: Path, folder: Path, is_intact: Callable[[Path], bool]) -> None:
+    """Give a folder its name. One process does so at a time: none moves away what another has just put there."""
+    damaged = [staging.with_name(f"{staging.name}-damaged-{attempt}") for attempt in range(_ATTEMPTS)]
+    with locked(folder.parent):
+        for place in damaged:
+            try:
+                staging.rename(folder)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR) or place == damaged[-1]:
+                    raise
+            if is_intact(folder):  # another process was faster
+                break
+            with suppress(FileNotFoundError):
+                folder.rename(place)
+    for place in damaged:
+        remove_folder(place)
 
 
 def _make_read_only(folder: Path) -> None:
@@ -119,18 +159,7 @@ def _make_read_only(folder: Path) -> None:
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove what processes left that were killed an hour ago or earlier."""
-    for folder in parent.glob(f"{_STAGING}*"):
+    for folder in parent.glob(f"{STAGING}*"):
         with suppress(FileNotFoundError):
-            if time() - folder.stat().st_mtime > _ABANDONED_AFTER_S and not _is_locked(folder):
+            if time() - folder.lstat().st_mtime > _ABANDONED_AFTER_S and not (folder.is_dir() and is_locked(folder)):
                 remove_folder(folder)
-
-
-def _is_locked(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:  # where no folder can be locked, only its age counts
-        return error.errno == errno.EWOULDBLOCK
-    finally:
-        os.close(descriptor)
-    return False

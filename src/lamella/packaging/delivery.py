@@ -10,7 +10,7 @@ from pathlib import Path
 from lamella.packaging.cache import ensure
 from lamella.packaging.items import Item, are_intact, digest_of, item_of, write_items
 from lamella.packaging.slice_files import SliceFiles
-from lamella.runtime.function import FunctionConfig, ObjectFile
+from lamella.runtime.function import FILE_NAME, FunctionConfig, ObjectFile
 from lamella.stores.base import Store
 
 MODEL_FOLDER = "model"
@@ -32,6 +32,11 @@ class Delivered:
     function: FunctionConfig
     items: tuple[Item, ...]
     bring: Callable[[], None]
+
+    @property
+    def own_items(self) -> tuple[Item, ...]:
+        """What the package holds of its own: the model's files in it, and `function.json`."""
+        return (*self.items, item_of(FILE_NAME, self.function.encoded()))
 
 
 def in_package(part: SliceFiles, function: FunctionConfig) -> Delivered:

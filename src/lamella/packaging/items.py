@@ -36,7 +36,12 @@ def item_of(path: str, data: bytes) -> Item:
 
 def digest_of(items: Sequence[Item]) -> str:
     """SHA-256 over the paths, modes and digests of files, whatever their order."""
-    lines = sorted(f"{item.path}\0{FILE_MODE:o}\0{item.sha256}\n" for item in items)
+    return digest_of_digests((item.path, item.sha256) for item in items)
+
+
+def digest_of_digests(found: Iterable[tuple[str, str]]) -> str:
+    """The same from the files' paths and digests."""
+    lines = sorted(f"{path}\0{FILE_MODE:o}\0{sha256}\n" for path, sha256 in found)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -52,7 +57,10 @@ def write_items(folder: Path, items: Sequence[Item]) -> None:
 
 
 def are_intact(folder: Path, items: Sequence[Item]) -> bool:
-    """Whether a folder holds these files, by their sizes: what removes files from caches, or fills disks, shows."""
+    """Whether a folder holds these files, by their sizes: what removes files from caches, or fills disks, shows.
+
+    That their bytes are right, `lamella.packaging.pruning.verify` knows.
+    """
     try:
         return all(os.stat(folder / item.path).st_size == item.size for item in items)
     except OSError:

@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from lamella.errors import PackageError
 from lamella.packaging.cache import ensure, link_or_copy
 from lamella.packaging.items import Item
 from lamella.slicing.verification import sha256_of
 
-SCHEMA = "lamella.layer/1"
+SCHEMA = "lamella.layer/2"
+
+FOLDER = "closures"
+"""Where layers lie in the cache."""
 
 _LISTING, _FILES = "files.json", "files"
+_ATTEMPTS = 3  # where nothing can be locked, pruning may come in between
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class Layer:
     folder: Path
     files: tuple[LayerFile, ...]
 
+    @property
+    def place(self) -> Path:
+        """The layer's own folder in the cache, with the list of its files."""
+        return self.folder.parent
+
     def items(self) -> Iterable[Item]:
         """The files as parts of a package."""
         for file in self.files:
@@ -62,11 +72,12 @@ def ensure_layer(cache: Path, key: Iterable[str], fill: Callable[[Path], None]) 
         PackageError: It cannot be written, or `fill` fails.
     """
     digest = hashlib.sha256("\n".join((SCHEMA, *key)).encode()).hexdigest()
-    folder = cache / "closures" / digest
-    ensure(folder, lambda staging: _fill(staging, fill), lambda found: _read(found) is not None)
-    layer = _read(folder)
-    assert layer is not None, "it was found intact or has just been written"
-    return layer
+    folder = cache / FOLDER / digest
+    for _ in range(_ATTEMPTS):
+        ensure(folder, lambda staging: _fill(staging, fill), lambda found: read_layer(found) is not None)
+        if (layer := read_layer(folder)) is not None:
+            return layer
+    raise PackageError(f"`{folder}` is gone whenever it was written", hint="let nothing else clear the cache meanwhile")
 
 
 def _fill(staging: Path, fill: Callable[[Path], None]) -> None:
@@ -78,7 +89,7 @@ def _fill(staging: Path, fill: Callable[[Path], None]) -> None:
     (staging / _LISTING).write_text(json.dumps({"schema": SCHEMA, "files": entries}, indent=1) + "\n")
 
 
-def _read(folder: Path) -> Layer | None:
+def read_layer(folder: Path) -> Layer | None:
     """The layer in a folder; None where there is none, or a file is missing or has another size."""
     try:
         content = json.loads((folder / _LISTING).read_text())

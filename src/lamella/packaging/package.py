@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lamella.packaging.cache import cache_folder, ensure
+from lamella.packaging.cache import cache_folder, ensure, in_use
 from lamella.packaging.closure import S3_DISTRIBUTIONS
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
 from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
-from lamella.packaging.items import Item, are_intact, digest_of, heaviest, item_of, write_items
+from lamella.packaging.items import Item, are_intact, digest_of, heaviest, write_items
+from lamella.packaging.layers import Layer, LayerFile
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
 from lamella.packaging.shared import engine_layer, own_layer
 from lamella.packaging.slice_files import SliceFiles, read_slice
-from lamella.platforms.base import Platform
+from lamella.platforms.base import Architecture, Platform
 from lamella.runtime.cpu import thread_count
-from lamella.runtime.function import FILE_NAME, Delivery, FunctionConfig
+from lamella.runtime.function import Delivery, FunctionConfig
 from lamella.slicing.verification import check_digests
 from lamella.stores.opening import open_store
 from lamella.tensors import datatype
 from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.steps import workflow_of
+
+FOLDER = "packages"
+"""Where packages lie in the cache."""
 
 _FIRST_FOREIGN = 16  # from this datatype on, NumPy needs `ml_dtypes`
 
@@ -40,6 +43,10 @@ class Package:
         sha256: Digest of all paths, modes and contents in it.
         unzipped_bytes: Bytes of its files.
         heaviest: Folders or files in it that take the most, with their bytes, in descending order.
+        files: What it holds, sorted by path.
+        architecture: The processors that it is for.
+        python: Minor version of the Python that it is for.
+        closures: Where in the cache that lies which it shares with others.
     """
 
     function: FunctionConfig
@@ -47,6 +54,10 @@ class Package:
     sha256: str
     unzipped_bytes: int
     heaviest: tuple[tuple[str, int], ...]
+    files: tuple[LayerFile, ...]
+    architecture: Architecture
+    python: str
+    closures: tuple[Path, ...] = ()
 
 
 def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
@@ -66,7 +77,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
 
     Each holds the engine and what it imports, Lamella's function side, `function.json`, and, unless it is delivered
     otherwise, one slice with just its own weights. The weights are read once to know their digests, and copied by the
-    kernel where there is no such package yet. What all packages share is stored once and costs no further disk.
+    kernel where there is no such package yet. What all packages share is stored once and costs no further disk. Whoever
+    goes on to use a package's folder does both inside of `lamella.packaging.cache.in_use`, lest it be pruned.
 
     Args:
         sliced: A slices directory, whether it refers to the model's weights or holds copies.
@@ -95,19 +107,20 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     check_request(name, manifest, delivery, store=store, mount=mount)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
     deliver = _deliverer(delivery, store, mount)
-    with ThreadPoolExecutor(thread_count()) as pool:
+    with in_use(root), ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
         check_digests(manifest, directory)
         shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
-        for part in parts:
-            check_size(platform, delivery, part, shared)
         functions = [_function(name, part, manifest, delivery) for part in parts]
-        if door is not None:
-            shared = [*shared, models_item({door: workflow_of(manifest, functions)})]
+        front = [] if door is None else [models_item({door: workflow_of(manifest, functions)})]
+        common = (*_items(shared), *front)
+        for part, function in zip(parts, functions, strict=True):  # before the weights are read
+            own = deliver(part.unread(), function).own_items
+            check_size(platform, delivery, part.entry.index, (*common, *own))
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
         list(pool.map(lambda found: found.bring(), delivered))
-        return list(pool.map(partial(_build, root, shared), delivered))
+        return list(pool.map(partial(_build, root, interpreter, shared, common), delivered))
 
 
 def _deliverer(
@@ -122,12 +135,15 @@ def _deliverer(
     return in_package
 
 
-def _shared(interpreter: Interpreter, parts: Sequence[SliceFiles], root: Path, *, s3: bool) -> list[Item]:
+def _shared(interpreter: Interpreter, parts: Sequence[SliceFiles], root: Path, *, s3: bool) -> list[Layer]:
     """What every package of the deployment holds."""
     kinds = {spec.datatype for part in parts for spec in part.specs if spec.datatype.isupper()}
     foreign = any(datatype(kind).onnx >= _FIRST_FOREIGN for kind in kinds)
     extra = (*(("ml_dtypes",) if foreign else ()), *(S3_DISTRIBUTIONS if s3 else ()))
-    layers = (engine_layer(interpreter, cache=root, extra=extra), own_layer(interpreter, cache=root, s3=s3))
+    return [engine_layer(interpreter, cache=root, extra=extra), own_layer(interpreter, cache=root, s3=s3)]
+
+
+def _items(layers: Sequence[Layer]) -> list[Item]:
     return [item for layer in layers for item in layer.items()]
 
 
@@ -144,13 +160,22 @@ def _function(name: str, part: SliceFiles, manifest: Manifest, delivery: Deliver
     )
 
 
-def _build(root: Path, shared: Sequence[Item], delivered: Delivered) -> Package:
-    with tempfile.TemporaryDirectory(prefix="lamella-function-") as folder:
-        delivered.function.write(Path(folder))
-        described = item_of(FILE_NAME, (Path(folder) / FILE_NAME).read_bytes())
-    items = (*shared, *delivered.items, described)
+def _build(
+    root: Path, interpreter: Interpreter, shared: Sequence[Layer], common: Sequence[Item], delivered: Delivered
+) -> Package:
+    items = (*common, *delivered.own_items)
     digest = digest_of(items)
-    place = root / "packages" / digest
+    place = root / FOLDER / digest
     ensure(place, partial(write_items, items=items), partial(are_intact, items=items))
     size, most = sum(item.size for item in items), heaviest((item.path, item.size) for item in items)
-    return Package(delivered.function, place, digest, size, most)
+    return Package(
+        delivered.function,
+        place,
+        digest,
+        size,
+        most,
+        files=tuple(sorted((LayerFile(i.path, i.size, i.sha256) for i in items), key=lambda file: file.path)),
+        architecture=interpreter.architecture,
+        python=interpreter.python,
+        closures=tuple(layer.place for layer in shared),
+    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.delivery import MODEL_FOLDER
 from lamella.packaging.items import Item, heaviest
 from lamella.packaging.slice_files import SliceFiles
 from lamella.platforms.base import Platform
 from lamella.runtime.function import Delivery
+from lamella.tensors import datatype
 from lamella.workflow.manifest import Manifest
 
 LONGEST_NAME = 64
@@ -50,21 +50,24 @@ def check_request(
     if delivery not in get_args(Delivery):
         ways = ", ".join(f"`{way}`" for way in get_args(Delivery))
         raise UsageError(f"there is no delivery `{delivery}`", hint=f"known are {ways}")
-    for way, place, what in (("object-store", store, "store"), ("mount", mount, "mounted folder")):
+    for way, place, what, flag in (
+        ("object-store", store, "store", "store"),
+        ("mount", mount, "mounted folder", "mount"),
+    ):
         if delivery == way and place is None:
-            raise UsageError(f"delivery by `{way}` needs a {what}", hint="say where the weights shall lie")
+            raise UsageError(f"delivery by `{way}` needs a {what}", hint=f"say where the weights shall lie: `--{flag}`")
     if delivery != "mount" and mount is not None:
         raise UsageError(f"delivery `{delivery}` has no use for a mounted folder", hint="deliver by `mount`")
     if manifest.custom_ops_needed:
         domains = ", ".join(f"`{domain}`" for domain in manifest.custom_ops_needed)
         raise PackageError(
             f"the slices need custom operators of {domains}, and packages hold no libraries with such",
-            hint="export the model with standard operators",
+            hint="export the model with standard operators, or run the slices here: `lamella run --custom-ops LIBRARY`",
         )
 
 
 def check_values(parts: Sequence[SliceFiles]) -> None:
-    """Refuse slices whose inputs or outputs are no tensors: no request carries them.
+    """Refuse slices whose inputs or outputs no request carries: what is no tensor, or has elements of less than a byte.
 
     Raises:
         PackageError: There are such.
@@ -76,34 +79,39 @@ def check_values(parts: Sequence[SliceFiles]) -> None:
                     f"`{spec.name}` of slice {part.entry.index} is a {spec.datatype}, and functions exchange tensors",
                     hint="export the model without it, or run it here with `lamella run`",
                 )
+        for spec in (*part.inputs, *part.outputs):
+            if 0 < datatype(spec.datatype).bits < 8:
+                raise PackageError(
+                    f"`{spec.name}` of slice {part.entry.index} is {spec.datatype}, which does not travel to functions "
+                    "and back: its elements take less than a byte",
+                    hint="cast it to a type of at least 8 bits in the model, cut the model elsewhere (`lamella slice "
+                    "--slices N`), or run it here with `lamella run`",
+                )
 
 
-def check_size(platform: Platform, delivery: Delivery, part: SliceFiles, shared: Iterable[Item]) -> None:
-    """Refuse a package that is too large for the platform; before its weights are read.
+def check_size(platform: Platform, delivery: Delivery, index: int, items: Iterable[Item]) -> None:
+    """Refuse a package that is too large for the platform.
+
+    Args:
+        platform: Its limits hold.
+        delivery: How the model reaches the function.
+        index: The slice's.
+        items: All that the package holds.
 
     Raises:
         PackageError: Its files take more than the limit.
     """
     limit = platform.limits.image_bytes if delivery == "image" else platform.limits.package_unzipped_bytes
-    sizes = [*((item.path, item.size) for item in shared), *_model_sizes(part, delivery)]
+    sizes = [(item.path, item.size) for item in items]
     size = sum(taken for _, taken in sizes)
     if limit is None or size <= limit:
         return
     what = "image" if delivery == "image" else "package"
     most = ", ".join(f"`{place}` takes {taken:,}" for place, taken in heaviest(sizes, shown=_SHOWN))
     raise PackageError(
-        f"the {what} of slice {part.entry.index} would have {size:,} bytes, above the {limit:,} of {platform.title}: "
-        f"{most}",
+        f"the {what} of slice {index} would have {size:,} bytes, above the {limit:,} of {platform.title}: {most}",
         hint=_way_out(delivery),
     )
-
-
-def _model_sizes(part: SliceFiles, delivery: Delivery) -> Iterator[tuple[str, int]]:
-    if delivery == "mount":
-        return
-    yield f"{MODEL_FOLDER}/{part.name}", len(part.data)
-    if delivery != "object-store" and part.weights is not None:
-        yield f"{MODEL_FOLDER}/{part.weights.name}", part.weights.size
 
 
 def _way_out(delivery: Delivery) -> str:

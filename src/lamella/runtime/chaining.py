@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from threading import Event as Signal
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from lamella.runtime.answered import Answered
@@ -72,7 +73,7 @@ class Chaining:
                 document["answer"] = asdict(replace(event.answer, prefix=f"{event.answer.prefix}next-{number}/"))
             return caller.invoke(function, encode_parts(parts, document))
 
-        answered, attempts = with_retries(attempt, self._retries, Signal())
+        answered, attempts = with_retries(attempt, self._retries, Signal(), began=perf_counter())
         if answered.error_type is not None:
             raise failure(self._next_slice(chain), function, answered, attempts)
         return answered.payload

@@ -42,7 +42,8 @@ class Connection:
         """
         failure: Exception | None = None
         for pause_s in _PAUSES_S:
-            sleep(pause_s)
+            if pause_s:  # even no time at all would let others go first
+                sleep(pause_s)
             try:
                 self._http.request(method, path, body, dict(headers or {}))
                 answer = self._http.getresponse()

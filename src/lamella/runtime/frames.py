@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from lamella.errors import InputError
 from lamella.runtime import json_fields as fields
 from lamella.tensors import Array, Tensors
-from lamella.wire import Kind, decode, encode
+from lamella.wire import LENGTH_BYTES, Kind, decode, encode, names_of
 
 Payload = bytes | Mapping[str, object]
 """As it travels, or as somebody else has parsed it."""
@@ -99,4 +99,36 @@ def tensors_of(frame: Frame | None) -> dict[str, Array]:
     try:
         return decode(a2b_base64(frame))
     except (Base64Error, ValueError) as error:
-        raise InputError(f"`frame` is no base64: {error}", hint="give a frame in base64") from error
+        raise _no_base64(error) from error
+
+
+def names_in(frame: Frame | None) -> tuple[str, ...]:
+    """Names of the tensors in a frame, of which no more than the header is decoded.
+
+    Raises:
+        InputError: It is none.
+    """
+    if not frame:
+        return ()
+    length = int.from_bytes(_decoded(frame, LENGTH_BYTES), "little")
+    return names_of(_decoded(frame, LENGTH_BYTES + length)[LENGTH_BYTES:])
+
+
+def bytes_in(frame: Frame | None) -> int:
+    """Bytes of a frame before they were base64, give or take two."""
+    return len(frame or b"") * 3 // 4
+
+
+def _decoded(frame: Frame, size: int) -> bytes:
+    """The first bytes of a frame."""
+    try:
+        found = a2b_base64(frame[: -(-size // 3) * 4])
+    except (Base64Error, ValueError) as error:
+        raise _no_base64(error) from error
+    if len(found) < size:
+        raise InputError("a frame cannot hold its header", hint="it was cut off on the way")
+    return found[:size]
+
+
+def _no_base64(error: Exception) -> InputError:
+    return InputError(f"`frame` is no base64: {error}", hint="give a frame in base64")

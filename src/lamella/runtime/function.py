@@ -107,10 +107,13 @@ class FunctionConfig:
         """The slice file of the package in `folder`."""
         return folder / self.model_folder / self.file
 
+    def encoded(self) -> bytes:
+        """The content of `function.json`; the same function always gives the same bytes."""
+        return (json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n").encode()
+
     def write(self, folder: Path) -> None:
-        """Write `function.json` into `folder`; the same function always gives the same bytes."""
-        text = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n"
-        (folder / FILE_NAME).write_text(text, encoding="utf-8")
+        """Write `function.json` into `folder`."""
+        (folder / FILE_NAME).write_bytes(self.encoded())
 
 
 def package_folder(holding: str = FILE_NAME) -> Path:

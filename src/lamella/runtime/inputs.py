@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from zipfile import BadZipFile, ZipFile
-from zlib import error as ZlibError  # noqa: N812 - a class that zlib names as a variable
 
-import numpy as np
-
-from lamella.errors import InputError, UnsupportedModelError
-from lamella.tensors import Array, Datatype, TensorSpec, datatype, native
+from lamella.array_files import as_input, read_archive, read_array
+from lamella.errors import InputError
+from lamella.tensors import Array, TensorSpec
 from lamella.wire import decode, decode_parts
 
 MOST_BYTES = 256 << 20
 """Largest object, and most that an archive may become: what one request may hold."""
 
 SUFFIXES = (".npy", ".npz", ".json", ".bin", ".frame")
-_DAMAGED = (ValueError, EOFError, OSError, KeyError, BadZipFile, ZlibError, NotImplementedError, RuntimeError)
-_DAMAGED_HINT = "save it again with `numpy.save`; arrays of Python objects are not read, as they could run code"
 
 
 def read_inputs(key: str, content: bytes, specs: Sequence[TensorSpec]) -> dict[str, Array]:
@@ -43,9 +38,10 @@ def read_inputs(key: str, content: bytes, specs: Sequence[TensorSpec]) -> dict[s
         return decode_parts(content, b"")
     if suffix in (".bin", ".frame"):
         return decode(content)
-    arrays = _archive(key, content) if suffix == ".npz" else {_only(specs): _array(key, content)}
-    known = {spec.name: spec for spec in specs}
-    return {name: _native(array, name, known.get(name)) for name, array in arrays.items()}
+    file, known = BytesIO(content), {spec.name: spec for spec in specs}
+    is_archive = suffix == ".npz"
+    arrays = read_archive(file, key, most_bytes=MOST_BYTES) if is_archive else {_only(specs): read_array(file, key)}
+    return {name: as_input(array, name, known.get(name)) for name, array in arrays.items()}
 
 
 def _only(specs: Sequence[TensorSpec]) -> str:
@@ -53,49 +49,6 @@ def _only(specs: Sequence[TensorSpec]) -> str:
         names = ", ".join(f"`{spec.name}`" for spec in specs)
         raise InputError(f"a `.npy` object is one input, and the model has {len(specs)}: {names}", hint="give a `.npz`")
     return specs[0].name
-
-
-def _array(key: str, content: bytes) -> Array:
-    try:
-        found = np.load(BytesIO(content), allow_pickle=False)
-    except (*_DAMAGED, MemoryError) as error:
-        raise _damaged(key, error) from error
-    if not isinstance(found, np.ndarray):
-        raise InputError(f"`{key}` is an archive, not one array", hint="end its name in `.npz`")
-    return found
-
-
-def _archive(key: str, content: bytes) -> dict[str, Array]:
-    try:
-        with ZipFile(BytesIO(content)) as members:
-            size = sum(member.file_size for member in members.infolist())
-        if size > MOST_BYTES:
-            raise InputError(
-                f"`{key}` becomes {size:,} bytes, above the limit of {MOST_BYTES:,}", hint="give fewer at a time"
-            )
-        with np.load(BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (*_DAMAGED, MemoryError) as error:
-        raise _damaged(key, error) from error
-
-
-def _damaged(key: str, error: BaseException) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return InputError(f"`{key}` is damaged: {reason}", hint=_DAMAGED_HINT)
-
-
-def _native(array: Array, name: str, spec: TensorSpec | None) -> Array:
-    try:
-        return native(array, None if spec is None else _datatype(spec))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"input `{name}` cannot be used: {error}", hint="save text as UTF-8") from error
-
-
-def _datatype(spec: TensorSpec) -> Datatype | None:
-    try:
-        return datatype(spec.datatype)
-    except UnsupportedModelError:
-        return None  # a sequence, map or optional
 
 
 def passed_on(outputs: Mapping[str, Array], specs: Sequence[TensorSpec]) -> dict[str, Array]:

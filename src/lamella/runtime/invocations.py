@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import Event as Signal
-from time import monotonic
+from time import monotonic, perf_counter
 
 from lamella.runtime.answered import Answered
 from lamella.runtime.calling import Caller
@@ -40,7 +40,7 @@ class Invocations:
         def attempt(_number: int) -> Answered:
             return self._caller.invoke(self._function, payload, timeout_s=max(0.001, until - monotonic()))
 
-        answered, attempts = with_retries(attempt, _RETRIES, Signal())
+        answered, attempts = with_retries(attempt, _RETRIES, Signal(), began=perf_counter())
         if answered.error_type is not None:
             raise failure(self._model.slices[0].slice, self._function, answered, attempts)
         return answered.payload

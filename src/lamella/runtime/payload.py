@@ -19,11 +19,22 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 from lamella.errors import InputError, LamellaError
 from lamella.runtime import json_fields as fields
-from lamella.runtime.frames import HINT, Frame, Payload, encode_frame, frame_of, joined, split_payload, tensors_of
+from lamella.runtime.frames import (
+    HINT,
+    Frame,
+    Payload,
+    encode_frame,
+    frame_of,
+    joined,
+    names_in,
+    split_payload,
+    tensors_of,
+)
 from lamella.runtime.timing import InitTiming, Timing
 from lamella.tensors import Array, Tensors
 
@@ -130,23 +141,46 @@ class Event:
         return replace(self, tensors={**tensors, **self.tensors}, references=(*self.references, *references), parts=())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class SliceAnswer:
-    """What it answers.
+    """What it answers. What came along is decoded when it is asked for: mostly it only travels on.
 
     Attributes:
-        tensors: The outputs that came along.
+        frame: The outputs that came along, in base64 as they came.
         references: The outputs that lie in the store.
         timing: Where the time went.
     """
 
-    tensors: dict[str, Array]
+    frame: Frame | None
     references: tuple[Reference, ...]
     timing: Timing
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the outputs that came along.
 
-def encode_event(event: Event) -> bytes:
-    """An event as JSON; its tensors are copied into it once, and encoded."""
+        Raises:
+            InputError: They are no frame.
+        """
+        return names_in(self.frame)
+
+    @cached_property
+    def tensors(self) -> dict[str, Array]:
+        """The outputs that came along.
+
+        Raises:
+            InputError: They are no frame.
+        """
+        return tensors_of(self.frame)
+
+
+def encode_event(event: Event, *, frames: Sequence[Frame] = ()) -> bytes:
+    """An event as JSON; its tensors are copied into it once, and encoded.
+
+    Args:
+        event: The event.
+        frames: What it has beside: tensors that came in base64, and go on so.
+    """
     document: dict[str, object] = {"request_id": event.request_id}
     if event.references:
         document["references"] = [asdict(reference) for reference in event.references]
@@ -154,11 +188,12 @@ def encode_event(event: Event) -> bytes:
         document["answer"] = asdict(event.answer)
     if event.chain is not None:
         document["chain"] = asdict(event.chain)
-    frame = encode_frame(event.tensors, kind="inputs")
-    if not event.parts:
-        return joined(frame, document)
-    parts = [(part.frame, part.references) for part in event.parts]
-    return encode_parts([(frame, ()), *parts] if event.tensors else parts, document)
+    own = encode_frame(event.tensors, kind="inputs")
+    parts: list[tuple[Frame, Sequence[Reference]]] = [(frame, ()) for frame in frames]
+    parts += [(part.frame, part.references) for part in event.parts]
+    if not parts:
+        return joined(own, document)
+    return encode_parts([(own, ()), *parts] if event.tensors else parts, document)
 
 
 def decode_event(payload: Payload) -> Event:
@@ -200,8 +235,8 @@ def decode_answer(payload: Payload) -> SliceAnswer:
     """
     document, frames = split_payload(payload)
     try:
-        tensors = tensors_of(frame_of(document, frames))
-        return SliceAnswer(tensors, _references(document), read_timing(fields.members(document["timing"])))
+        frame, timing = frame_of(document, frames), read_timing(fields.members(document["timing"]))
+        return SliceAnswer(frame, _references(document), timing)
     except (KeyError, TypeError) as error:
         raise _refused("answer", error) from error
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class InferRequest:
     """What a client asks.
 
     Attributes:
-        request_id: Its name for the request; None where it gave none.
+        request_id: Its name for the request, any text; None where it gave none.
         inputs: The arrays that it gave; views of the body where they came as bytes.
         outputs: Names of the outputs that it wants; empty: all.
         binary: Of these outputs, which it wants as bytes; None: all of them, or none, as `all_binary` says.
@@ -52,11 +52,6 @@ class Response:
     body: bytes
     header_length: int | None
 
-    @property
-    def content_type(self) -> str:
-        """Its media type."""
-        return "application/json" if self.header_length is None else "application/octet-stream"
-
 
 def read_request(body: bytes, header_length: str | None) -> InferRequest:
     """Read the body of an infer request.
@@ -76,11 +71,9 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     wanted = header.get("outputs") or []
     if not isinstance(wanted, list) or not all(isinstance(o, dict) and isinstance(o.get("name"), str) for o in wanted):
         raise InputError("`outputs` is no list of objects with a `name`", hint="see the Open Inference Protocol")
-    binary = {
-        entry["name"]: _object(entry.get("parameters"), "parameters")["binary_data"] is True
-        for entry in wanted
-        if "binary_data" in _object(entry.get("parameters"), "parameters")
-    }
+    asked = {entry["name"]: _object(entry.get("parameters"), "parameters") for entry in wanted}
+    _refuse_extensions(asked.values())
+    binary = {name: its["binary_data"] is True for name, its in asked.items() if "binary_data" in its}
     part = parameters.get("slice")
     if part is not None and (not isinstance(part, int) or isinstance(part, bool)):
         raise InputError("the parameter `slice` is no number", hint="give the index of a slice")
@@ -97,6 +90,16 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         parameters.get("timeline") is True,
         parameters.get("references") is True,
     )
+
+
+def _refuse_extensions(parameters: Collection[Mapping[str, Any]]) -> None:
+    """These of Triton's extensions change what an output is: to leave them out of account would be a wrong answer."""
+    for name in ("classification", "shared_memory_region"):
+        if any(name in its for its in parameters):
+            raise InputError(
+                f"the parameter `{name}` is of an extension that this server lacks",
+                hint="`GET /v2` lists those that it has",
+            )
 
 
 def _header_end(body: bytes, header_length: str | None) -> int:
@@ -162,7 +165,7 @@ def write_response(
     content: dict[str, object] = {
         "model_name": model,
         "model_version": version,
-        "id": request_id,
+        "id": request.request_id or request_id,
         "outputs": entries,
     }
     if parameters:

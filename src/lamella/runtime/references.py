@@ -78,7 +78,7 @@ class ReferencedTensors:
         for name, buffer in sorted(buffers.items(), key=lambda item: -len(item[1])):
             if inline_bytes <= place.inline_bytes:
                 break
-            uri = self.store(place.store).put(f"{place.prefix}{positions[name]}", buffer)
+            uri = self.store(place.store).put(f"{place.prefix}{positions[name]}", buffer, lasting=False)
             references.append(_reference(name, outputs.pop(name), buffer, uri))
             inline_bytes -= len(buffer)
         return tuple(references)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import uniform
 from threading import Event
-from time import monotonic
+from time import perf_counter
 
 from lamella.runtime.answered import Answered
 
@@ -21,12 +21,14 @@ class Retries:
     Attributes:
         attempts: Invocations at most that may end because the instance was killed or the time was up.
         throttled_s: Seconds for which a slice is tried again while the platform has no instance to spare.
+        total_s: Seconds after which nothing of a request is tried again: AWS Lambda's longest time for a function.
         first_pause_s: Seconds before the second attempt, at most; the next pauses are up to twice as long each.
         longest_pause_s: The longest pause in seconds.
     """
 
     attempts: int = 3
     throttled_s: float = 60.0
+    total_s: float = 900.0
     first_pause_s: float = 0.05
     longest_pause_s: float = 2.0
 
@@ -36,23 +38,32 @@ class Retries:
         return uniform(longest / 2, longest)
 
 
-def with_retries(attempt: Attempt, retries: Retries, stop: Event) -> tuple[Answered, int]:
+def with_retries(attempt: Attempt, retries: Retries, stop: Event, *, began: float) -> tuple[Answered, int]:
     """Invoke until there is an answer, an error that is final, or `stop` is set.
+
+    Args:
+        attempt: Invokes once.
+        retries: How often.
+        stop: Set when nobody waits for the answer any more.
+        began: When the request did, on the clock of `perf_counter`.
 
     Returns:
         The last answer, and how many attempts there were.
     """
-    number, failures, started = 0, 0, monotonic()
+    number, failures = 0, 0
+    throttled_since: float | None = None
     while True:
         number += 1
         answered = attempt(number)
-        if answered.error_type is None or not answered.retriable:
+        now = perf_counter()
+        if answered.error_type is None or not answered.retriable or now - began >= retries.total_s:
             return answered, number
         if answered.throttled:
-            if monotonic() - started >= retries.throttled_s:
+            throttled_since = now if throttled_since is None else throttled_since
+            if now - throttled_since >= retries.throttled_s:
                 return answered, number
         else:
-            failures += 1
+            failures, throttled_since = failures + 1, None
             if failures >= retries.attempts:
                 return answered, number
         if stop.wait(retries.pause_s(number)):

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Literal
 
 from lamella import __version__
-from lamella.errors import UsageError
+from lamella.errors import UsageError, VerificationError
 from lamella.graph.model import Model
 from lamella.graph.references import Range
 from lamella.graph.samples import index_bounds
@@ -22,7 +22,7 @@ from lamella.slicing.assemble import assemble
 from lamella.slicing.copied import CopiedWeights
 from lamella.slicing.directory import DECODED_NAME, OutputDirectory
 from lamella.slicing.placement import Placement
-from lamella.slicing.verification import Verification, sha256_of, verify_slices
+from lamella.slicing.verification import Verification, different, sha256_of, verify_slices
 from lamella.slicing.weights import ReferencedWeights, Weights
 from lamella.tensors import Array
 from lamella.workflow.manifest import FILE_NAME, FileEntry, Manifest, SliceEntry, WeightRange
@@ -49,6 +49,18 @@ class Sliced:
     placements: tuple[Placement, ...]
     verification: Verification | None
     seconds: float
+
+
+class UnverifiedError(VerificationError):
+    """Slices are written, and differ from the whole model, or could not be compared with it.
+
+    Attributes:
+        sliced: What was written, with the comparison where there was one.
+    """
+
+    def __init__(self, error: VerificationError, sliced: Sliced) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.sliced = sliced
 
 
 def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
@@ -83,38 +95,72 @@ def slice(  # noqa: PLR0913 - one argument a flag of `lamella slice`
     Raises:
         PlanError: No cuts satisfy the criterion.
         UsageError: The directory holds something else, or the arguments contradict each other.
-        VerificationError: The slices differ from the whole model; the files stay for inspection.
+        UnverifiedError: The slices differ from the whole model; the files stay for inspection.
     """
     directory = Path(directory)
     planned = _planned(source, slices, max_memory_bytes, custom_ops, optimize_first=optimize_first)
     original, output = planned.whole, OutputDirectory(directory, planned.whole)
     started = perf_counter()
     with ExitStack() as cleanup:
+        with output.staging() as staging:
+            if optimize_first:
+                optimized = _optimized(original, output, staging, custom_ops)
+                planned = plan(optimized, slices=slices, max_memory_bytes=max_memory_bytes, custom_ops=custom_ops)
+            manifest, placements = _write_all(
+                planned, output, staging, copy_weights=copy_weights, optimized=optimize_first
+            )
         if optimize_first:
-            optimized = _optimized(original, output, custom_ops)
-            cleanup.callback(_remove, optimized)
-            planned = plan(optimized, slices=slices, max_memory_bytes=max_memory_bytes, custom_ops=custom_ops)
-        manifest, placements = _write_all(planned, output, copy_weights=copy_weights, optimized=optimize_first)
+            planned = _published(planned, directory)
+            if copy_weights:  # else the slices refer to the optimised model
+                cleanup.callback(_remove, planned.whole)
         sliced = Sliced(directory, planned, manifest, placements, None, perf_counter() - started)
-        if not copy_weights:
-            cleanup.pop_all()  # the slices refer to the optimised model
         if not verify:
             return sliced
-        verification = verify_slices(planned.whole, directory, inputs=inputs, custom_ops=custom_ops)
-        if optimize_first:  # the comparison that counts for the user is with the model that was given
-            verification = verify_slices(original, directory, inputs=inputs, custom_ops=custom_ops)
+        if optimize_first:
+            sliced = _compared(sliced, planned.whole, inputs, custom_ops)
+        sliced = _compared(sliced, original, inputs, custom_ops)  # the model that was given: what counts for the user
     files = tuple(replace(entry, sha256=sha256_of(directory / entry.file)) for entry in manifest.files)
     versions = {**manifest.versions, "onnxruntime": version("onnxruntime")}
     manifest = replace(manifest, verified=True, files=files, versions=versions)
     manifest.write(directory)
-    return replace(sliced, verification=verification, manifest=manifest)
+    return replace(sliced, manifest=manifest)
 
 
-def _optimized(model: Model, output: OutputDirectory, custom_ops: tuple[str | Path, ...]) -> Model:
+def _compared(
+    sliced: Sliced, model: Model, inputs: Mapping[str, Array] | None, custom_ops: tuple[str | Path, ...]
+) -> Sliced:
+    """What was written, with its comparison with a model.
+
+    Raises:
+        UnverifiedError: They differ, or could not be run.
+    """
+    try:
+        found = verify_slices(model, sliced.directory, inputs=inputs, custom_ops=custom_ops)
+        sliced = replace(sliced, verification=found)
+        if not found.ok:
+            raise different(found)
+    except VerificationError as error:
+        raise UnverifiedError(error, sliced) from error
+    return sliced
+
+
+def _optimized(model: Model, output: OutputDirectory, staging: Path, custom_ops: tuple[str | Path, ...]) -> Model:
+    """The optimised model, beside the new slices: an earlier one of its name is what the old slices run from."""
     from lamella.slicing.optimize import optimized_model, optimized_names
 
     output.claim(optimized_names(model))
-    return optimized_model(model, output.path, custom_ops=custom_ops)
+    return optimized_model(model, staging, custom_ops=custom_ops)
+
+
+def _published(planned: Plan, directory: Path) -> Plan:
+    """A plan of a model whose files have been moved from the staging folder into the directory."""
+
+    def moved(model: Model) -> Model:
+        files = {name: replace(file, path=directory / name) for name, file in model.files.items()}
+        return replace(model, path=directory / model.path.name, files=files)
+
+    original = None if planned.original is None else moved(planned.original)
+    return replace(planned, model=moved(planned.model), original=original)
 
 
 def _remove(model: Model) -> None:
@@ -143,24 +189,22 @@ def _planned(
 
 
 def _write_all(
-    planned: Plan, output: OutputDirectory, *, copy_weights: bool, optimized: bool
+    planned: Plan, output: OutputDirectory, staging: Path, *, copy_weights: bool, optimized: bool
 ) -> tuple[Manifest, tuple[Placement, ...]]:
     """Write every slice, or none: the files appear in the directory when all of them are there."""
     names = {DECODED_NAME, FILE_NAME}
     for part in planned.slices:
         names |= {f"slice_{part.index:03d}.onnx", f"slice_{part.index:03d}.data"}
     output.claim(names)
-    with output.staging() as staging:
-        weights: Weights = (
-            CopiedWeights(planned.model, staging)
-            if copy_weights
-            else ReferencedWeights(planned.model, output.path, staging)
-        )
-        entries = tuple(_write(planned, part, staging, weights) for part in planned.slices)
-        placements = tuple(weights.files())
-        files = tuple(_file_entry(placement, output.path, staging) for placement in placements)
-        manifest = _manifest(planned, entries, files, optimized=optimized)
-        output.publish(staging, manifest)
+    folder = staging if optimized else output.path  # where the weights are, or are linked to
+    weights: Weights = (
+        CopiedWeights(planned.model, staging) if copy_weights else ReferencedWeights(planned.model, folder, staging)
+    )
+    entries = tuple(_write(planned, part, staging, weights) for part in planned.slices)
+    placements = tuple(weights.files())
+    files = tuple(_file_entry(placement, output.path, staging) for placement in placements)
+    manifest = _manifest(planned, entries, files, optimized=optimized)
+    output.publish(staging, manifest)
     return manifest, placements
 
 

@@ -43,12 +43,18 @@ class Store(Protocol):
         """What `open_store` opens it by."""
         ...
 
-    def put(self, key: str, *buffers: Buffer) -> str:
-        """Write an object from buffers in a row, whole or not at all; return its URI."""
+    def put(self, key: str, *buffers: Buffer, lasting: bool = True) -> str:
+        """Write an object from buffers in a row, whole or not at all; return its URI.
+
+        `lasting` is False for what nobody needs after a power cut, such as values between slices.
+        """
         ...
 
     def create(self, key: str, *buffers: Buffer) -> bool:
-        """Write it only if there is none: of several writers at once, one. False if there was one already."""
+        """Write it unless another is there: of several writers at once, one. False if another was there already.
+
+        One with the same bytes counts as written: where a connection breaks, nobody can tell who wrote it.
+        """
         ...
 
     def get(self, key: str) -> bytes:
@@ -71,8 +77,11 @@ class Store(Protocol):
         """Remove an object; no error if there is none."""
         ...
 
-    def delete_all(self, prefix: str) -> int:
-        """Remove every object whose key begins with `prefix`; return how many there were."""
+    def delete_all(self, prefix: str, *, older_than_s: float | None = None) -> int:
+        """Remove every object whose key begins with `prefix`, or those of them that were written so many seconds ago.
+
+        Return how many there were.
+        """
         ...
 
 

@@ -1,12 +1,13 @@
 """A folder as a store: an object is a file, and appears under its name when all of it is written.
 
-It lasts as long as the file system keeps it: nothing is flushed to the disk, so that a power cut may lose what was
-written last. Unlike S3, a folder cannot hold `a` and `a/b` at once; the second is refused with a `StoreError`. Symbolic
+What is to last is flushed to the disk before it appears, so that no power cut leaves an object of the right size with
+other bytes. Unlike S3, a folder cannot hold `a` and `a/b` at once; the second is refused with a `StoreError`. Symbolic
 links are no objects.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from time import time
 from urllib.parse import quote, unquote
 
 from lamella.errors import StoreError, UsageError
@@ -46,23 +48,23 @@ class DirectoryStore:
         """`file://` and the folder."""
         return _uri(self._folder)
 
-    def put(self, key: str, *buffers: Buffer) -> str:
-        """Write a file beside its place and move it there; return its URI."""
+    def put(self, key: str, *buffers: Buffer, lasting: bool = True) -> str:
+        """Write a file beside its place, flush it, and move it there; return its URI."""
         path = self._path(key)
-        with _errors(_uri(path)), _written(path, buffers) as temporary:
+        with _errors(_uri(path)), _written(path, buffers, lasting=lasting) as temporary:
             os.replace(temporary, path)
         return _uri(path)
 
     def create(self, key: str, *buffers: Buffer) -> bool:
-        """Write it only if there is none."""
+        """Write it unless another is there."""
         path = self._path(key)
-        with _errors(_uri(path)), _written(path, buffers) as temporary:
+        with _errors(_uri(path)), _written(path, buffers, lasting=True) as temporary:
             try:
                 os.link(temporary, path)
             except FileExistsError:
                 if path.is_dir():
                     raise IsADirectoryError from None
-                return False
+                return path.read_bytes() == b"".join(buffers)
             os.unlink(temporary)
         return True
 
@@ -127,27 +129,29 @@ class DirectoryStore:
             except OSError:  # it holds something
                 return
 
-    def delete_all(self, prefix: str) -> int:
+    def delete_all(self, prefix: str, *, older_than_s: float | None = None) -> int:
         """Remove every object whose key begins with `prefix`; return how many there were.
 
-        What a process was writing in a folder below `prefix` when it was killed is removed as well.
+        What a process was writing in a folder below `prefix` when it was killed is removed as well, and not counted.
         """
-        keys = [entry.key for entry in self.list(prefix)]
+        before = None if older_than_s is None else time() - older_than_s
+        keys = [entry.key for entry in self.list(prefix) if before is None or entry.modified < before]
         for key in keys:
             self.delete(key)
         if may_begin_a_key(prefix):
-            self._delete_abandoned(prefix)
+            self._delete_abandoned(prefix, before)
         return len(keys)
 
-    def _delete_abandoned(self, prefix: str) -> None:
+    def _delete_abandoned(self, prefix: str, before: float | None) -> None:
         *segments, _ = prefix.split("/")
         above = names_of("/".join(segments)) if segments else []
-        for names, _ in _files(self._folder.joinpath(*above), tuple(above)):
+        for names, status in _files(self._folder.joinpath(*above), tuple(above)):
             below = "".join(f"{segment}/" for segment in (key_of(names[:-1]) or "").split("/") if segment)
             if names[-1].startswith(TEMPORARY) and below.startswith(prefix):
                 path = self._folder.joinpath(*names)
-                _remove_abandoned(path)
-                self._remove_empty(path)
+                if before is None or status.st_mtime < before:
+                    _remove_abandoned(path, is_old=before is not None)
+                    self._remove_empty(path)
 
     def _path(self, key: str) -> Path:
         return self._folder.joinpath(*names_of(check_key(key)))
@@ -220,12 +224,14 @@ def _opened(path: Path) -> FileIO:
 
 
 @contextmanager
-def _written(path: Path, buffers: tuple[Buffer, ...]) -> Iterator[Path]:
+def _written(path: Path, buffers: tuple[Buffer, ...], *, lasting: bool) -> Iterator[Path]:
     """A file beside `path` that holds the buffers; it is removed at the end if it is still there."""
     temporary = path.parent / f"{TEMPORARY}{secrets.token_hex(8)}"
     descriptor = _made(temporary)
     try:
         _write_all(descriptor, buffers)
+        if lasting:
+            os.fsync(descriptor)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
@@ -253,17 +259,22 @@ def _made(temporary: Path) -> int:
     raise AssertionError("unreachable")
 
 
-def _remove_abandoned(temporary: Path) -> None:
-    """Remove a file that was to become an object, unless somebody writes it."""
+def _remove_abandoned(temporary: Path, *, is_old: bool) -> None:
+    """Remove a file that was to become an object, unless somebody writes it.
+
+    Where the file system locks nothing, nobody can tell, and only one that is too old for that is removed.
+    """
     try:
         descriptor = os.open(temporary, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno == errno.EWOULDBLOCK or not is_old:
+                return
         temporary.unlink(missing_ok=True)
-    except OSError:  # it is locked, or the file system locks nothing
-        return
     finally:
         os.close(descriptor)
 

@@ -95,5 +95,5 @@ def _verify(entry: Wanted, digest: _Hash | None) -> None:
     if digest is not None and digest.hexdigest() != entry.sha256:
         raise StoreError(
             f"the object `{entry.uri}` is not what was written: its SHA-256 is {digest.hexdigest()}",
-            hint="something else was written there; deploy, or send the request, again",
+            hint="something else was written there; delete it, then deploy, or send the request, again",
         )

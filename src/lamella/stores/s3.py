@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from time import time
 from typing import Any, TypeVar
 
 from lamella.errors import MissingDependencyError, StoreError
@@ -48,7 +49,7 @@ class S3Store:
         """`s3://`, bucket and prefix, and the endpoint and region if they were given."""
         return self._bucket.uri()
 
-    def put(self, key: str, *buffers: Buffer) -> str:
+    def put(self, key: str, *buffers: Buffer, lasting: bool = True) -> str:
         """Write an object; above 64 MiB in parts, of which nothing is seen before the last has arrived."""
         place, uri = self._place(key)
         with errors(uri):
@@ -56,15 +57,15 @@ class S3Store:
         return uri
 
     def create(self, key: str, *buffers: Buffer) -> bool:
-        """Write it only if there is none (`If-None-Match: *`)."""
+        """Write it unless another is there (`If-None-Match: *`)."""
         place, uri = self._place(key)
         with errors(uri):
             for _ in range(_ATTEMPTS):
                 try:
                     self._write(place, buffers, IfNoneMatch="*")
                 except Exception as error:
-                    if refused_because_there(error):
-                        return False
+                    if refused_because_there(error):  # perhaps by the first of two attempts, whose answer was lost
+                        return self.get(key) == b"".join(buffers)
                     if not conflict(error):  # two writers at once: S3 asks one of them to try again
                         raise
                 else:
@@ -116,9 +117,10 @@ class S3Store:
         with errors(uri):
             self._client.delete_object(**place)
 
-    def delete_all(self, prefix: str) -> int:
+    def delete_all(self, prefix: str, *, older_than_s: float | None = None) -> int:
         """Remove every object whose key begins with `prefix`, a thousand a request; return how many there were."""
-        keys = [entry.key for entry in self.list(prefix)]
+        before = float("inf") if older_than_s is None else time() - older_than_s
+        keys = [entry.key for entry in self.list(prefix) if entry.modified < before]
         odd = [key for key in keys if _NOT_IN_XML.search(key)]  # such a request is XML, which cannot say these
         for key in odd:
             self.delete(key)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lamella.errors import PlanError
+from lamella.errors import PlanError, UsageError
 from lamella.targets.base import LEAST_MEMORY_MB, DeployedFunction, DeployedModel, Wanted
 from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.steps import check_travels, workflow_of
@@ -88,8 +88,11 @@ def functions_of(wanted: Wanted, built: Sequence[BuiltModel]) -> tuple[DeployedF
         built: Its models.
 
     Raises:
+        UsageError: The memory is no number that makes sense.
         PlanError: The platform does not allow what is wanted.
     """
+    if wanted.memory_mb is not None and (type(wanted.memory_mb) is not int or wanted.memory_mb < 1):
+        raise UsageError(f"functions cannot have {wanted.memory_mb} MB of memory", hint="give a whole number above 0")
     return tuple(
         _function(wanted, model, package) for model in built for package in model.packages if package.function.outputs
     )

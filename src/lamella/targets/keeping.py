@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lamella.packaging.cache import link_or_copy
 from lamella.packaging.delivery import MODEL_FOLDER
+from lamella.packaging.flushing import flush
 from lamella.slicing.placement import copy
 from lamella.targets.state import remove_tree
 
@@ -28,6 +29,7 @@ def keep(package: Path, folder: Path) -> Path:
     remove_tree(partial)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     shutil.copytree(package, partial, symlinks=True, copy_function=_link)
+    flush(partial)
     partial.rename(kept)
     return kept
 

@@ -87,7 +87,8 @@ def slices_of(
         source: A slices directory, what `lamella.slice` returned, a plan or its file, a model or its file.
         folder: Where slices are written that do not exist yet.
         platform: What a model is planned for.
-        slices: How many slices, for a model; by default what is best on the platform.
+        slices: How many slices, for a model, or `"max"` for one at every legal cut; by default what is best on the
+            platform.
         cold: What kind of start a model is planned for.
         verify: Compare new slices with the whole model.
 
@@ -135,9 +136,11 @@ def _planned(
             raise UsageError("a plan says already where to cut", hint="leave the number of slices out")
         return source
     if isinstance(source, (str, Path, Model)):
+        if slices == "max":  # which is chosen for no platform
+            return plan(source, slices=slices)
         return _with_floor(plan(source, platform=platform, slices=slices, cold=cold), platform)
     raise UsageError(
-        f"a {type(source).__name__} cannot be deployed", hint="give a slices directory, a plan, or a model"
+        f"`{type(source).__name__}` is nothing that can be deployed", hint="give a slices directory, a plan, or a model"
     )
 
 

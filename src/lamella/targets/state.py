@@ -23,12 +23,19 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def home_folder() -> Path:
-    """Where deployments are kept: `$LAMELLA_HOME`, else `~/.local/share/lamella` (`XDG_DATA_HOME`)."""
+    """Where deployments are kept: `$LAMELLA_HOME`, else `~/.local/share/lamella` (`XDG_DATA_HOME`).
+
+    Raises:
+        UsageError: The user has no home folder.
+    """
     given = os.environ.get("LAMELLA_HOME")
     if given:
         return Path(given).absolute()
     data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share").absolute() / "lamella"
+    try:
+        return (Path(data) if data else Path.home() / ".local" / "share").absolute() / "lamella"
+    except RuntimeError as error:
+        raise UsageError("this user has no home folder", hint="set `LAMELLA_HOME` to a folder") from error
 
 
 def check_name(text: str, what: str) -> str:
@@ -77,7 +84,8 @@ class State:
             NotDeployedError: There is none under this name and stage.
             LamellaError: Its file is damaged.
         """
-        found = self.read(name, stage)
+        is_possible = _NAME.fullmatch(name) and _NAME.fullmatch(stage)  # else they would name folders elsewhere
+        found = self.read(name, stage) if is_possible else None
         if found is not None:
             return found
         known = [deployment.key for deployment in self.all()]
@@ -139,7 +147,7 @@ def _read(path: Path) -> Deployment:
         if content["schema"] == _ONE_MODEL:
             content["versions"] = [_with_models(entry) for entry in content["versions"]]
         elif content["schema"] != SCHEMA:
-            raise LamellaError(f"`{path}` is of another version of Lamella", hint="delete and deploy it again")
+            raise LamellaError(f"`{path}` is of another version of Lamella", hint="remove its folder, and deploy again")
         return deployment_of(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LamellaError(f"`{path}` is damaged: {error!r}", hint="remove its folder, and deploy again") from error
@@ -161,9 +169,11 @@ def deployment_of(content: Mapping[str, Any]) -> Deployment:
         platform=str(content["platform"]),
         versions=versions,
         live=int(content["live"]),
+        aliases={str(alias): int(number) for alias, number in content.get("aliases", {}).items()},
     )
-    if found.live not in {version.number for version in versions}:
-        raise ValueError(f"version {found.live} is missing")
+    missing = {found.live, *found.aliases.values()} - {version.number for version in versions}
+    if missing:
+        raise ValueError(f"version {min(missing)} is missing")
     return found
 
 

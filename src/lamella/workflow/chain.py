@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager
 from secrets import token_hex
-from threading import Lock
-from time import monotonic, time
+from threading import Condition
+from time import monotonic
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
-from lamella.errors import LamellaError, UsageError
+from lamella.errors import UsageError
 from lamella.runtime.feeds import check_feeds
 from lamella.runtime.references import ReferencedTensors
 from lamella.runtime.retrying import Retries
@@ -78,7 +79,9 @@ class Chain:
         self._invoker = invoker
         self._setting = Setting(invoker, store, inline_bytes, retries or Retries(), _referenced(store))
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="lamella-chain")
-        self._lock, self._last_request_s = Lock(), -float("inf")
+        self._last_request_s = -float("inf")
+        self._process, self._closed = os.getpid(), False
+        self._changed, self._under_way = Condition(), 0
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -98,26 +101,29 @@ class Chain:
             request_id: How the request is named in logs; made up by default.
 
         Raises:
+            UsageError: The chain is closed, or belongs to the process that this one was forked from.
             InputError: An input is missing, unknown, or of another datatype or shape.
             RemoteError: A slice failed for good.
             StoreError: The store failed.
         """
-        given = check_feeds(inputs, self.workflow.inputs, self.workflow.optional_inputs)
-        wanted = [spec.name for spec in self.workflow.outputs]
-        return self._run(self.workflow.steps, given, wanted, request_id, self._started())
+        with self._request():
+            given = check_feeds(inputs, self.workflow.inputs, self.workflow.optional_inputs)
+            wanted = [spec.name for spec in self.workflow.outputs]
+            return self._run(self.workflow.steps, given, wanted, request_id, self._started())
 
     def infer_slice(self, index: int, inputs: Mapping[str, object], *, request_id: str | None = None) -> Answer:
         """Run one slice alone, on the values that it takes.
 
         Raises:
-            UsageError: There is no such slice.
+            UsageError: There is no such slice, or what `infer` says.
             InputError: A value is missing.
             RemoteError: The slice failed for good.
             StoreError: The store failed.
         """
-        step = self.step(index)
-        given = check_feeds(inputs, step.inputs, step.optional_inputs)
-        return self._run((step,), given, step.makes, request_id, {})
+        with self._request():
+            step = self.step(index)
+            given = check_feeds(inputs, step.inputs, step.optional_inputs)
+            return self._run((step,), given, step.makes, request_id, {})
 
     def step(self, index: int) -> Step:
         """The slice of this index.
@@ -130,6 +136,24 @@ class Chain:
                 return step
         known = ", ".join(str(step.slice) for step in self.workflow.steps)
         raise UsageError(f"there is no slice {index}", hint=f"the slices are {known}")
+
+    @contextmanager
+    def _request(self) -> Iterator[None]:
+        if os.getpid() != self._process:  # where its threads are not, and its locks may stay locked
+            raise UsageError(
+                "this chain belongs to the process that this one was forked from",
+                hint="open the deployment in the process that uses it",
+            )
+        with self._changed:
+            if self._closed:
+                raise UsageError("this chain is closed", hint="make another one")
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
 
     def _run(
         self,
@@ -149,7 +173,7 @@ class Chain:
 
     def _started(self) -> dict[str, Future[Any]]:
         """Instances that are starting for this request ahead of their turn, by function."""
-        with self._lock:
+        with self._changed:
             now = monotonic()
             idle, self._last_request_s = now - self._last_request_s > self._idle_s, now
         if not (self._parallel_start and idle):
@@ -158,7 +182,10 @@ class Chain:
         return {step.function: self._invoker.start(step.function) for step in self.workflow.steps if step not in first}
 
     def close(self) -> None:
-        """Wait for requests under way, and for what they put into the store to be deleted."""
+        """Take no more requests; wait for those under way, and for what they put into the store to be deleted."""
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._under_way)
         self._threads.shutdown(wait=True)
 
     def __enter__(self) -> Chain:
@@ -183,21 +210,24 @@ def inline_bytes(*limits_bytes: int | None) -> int:
 def delete_expired(store: Store, *, older_than_s: float) -> int:
     """Delete the references of requests that can no longer be under way, and say how many objects that were.
 
-    A request deletes its own when it ends; these are left where its process was killed.
+    A request deletes its own when it ends; these are left where its process was killed. In a folder, so is what the
+    process was writing then.
+
+    Raises:
+        StoreError: The store is unreachable, or refuses.
     """
-    before, count = time() - older_than_s, 0
-    for entry in list(store.list(PREFIX)):
-        if entry.modified < before:
-            with suppress(LamellaError):  # gone meanwhile, or next time
-                store.delete(entry.key)
-                count += 1
-    return count
+    return store.delete_all(PREFIX, older_than_s=older_than_s)
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a request can have this name in logs and in a store."""
+    return _REQUEST_ID.fullmatch(text) is not None
 
 
 def _checked(request_id: str | None) -> str:
     if request_id is None:
         return uuid4().hex
-    if not _REQUEST_ID.fullmatch(request_id):
+    if not is_request_id(request_id):
         raise UsageError(
             f"`{request_id}` is no request id", hint="use up to 128 letters, digits, dots, hyphens and underscores"
         )

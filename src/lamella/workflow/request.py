@@ -128,8 +128,8 @@ class Request:
                 self._run_step(ready[0])
             else:
                 for step in ready:
-                    self._begin()
                     running.add(threads.submit(self._run_step, step))
+                    self._begin()  # not before: where Python is ending, none can be submitted
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
@@ -160,7 +160,7 @@ class Request:
 
     def _invoke(self, step: Step) -> None:
         optional = [name for name in step.may_take if name in self._values]
-        arrays, references = self._values.take((*step.needs, *optional))
+        taken = self._values.take((*step.needs, *optional))
         starting = self._starting.get(step.function)
         begin = self._elapsed_ms()
         if starting is not None:
@@ -174,14 +174,14 @@ class Request:
             self._dirty = self._dirty or number > 1
             # Each attempt has a place of its own: one that was given up may still be writing.
             place = self._place(f"slice-{step.slice}/{number}/")
-            event = encode_event(Event(self._id, arrays, references, place))
+            event = encode_event(Event(self._id, taken.arrays, taken.references, place), frames=taken.frames)
             return self._setting.invoker.invoke(step.function, event, request_id=self._id)
 
-        answered, attempts = with_retries(attempt, self._setting.retries, self._stop)
+        answered, attempts = with_retries(attempt, self._setting.retries, self._stop, began=self._began)
         if answered.error_type is not None:
             raise failure(step.slice, step.function, answered, attempts)
         found = _read(step, answered.payload)
-        self._values.add(found.tensors, found.references)
+        self._values.add(found)
         self._timeline.append(_run_of(step, answered, found.timing, sent_at, self._elapsed_ms(), attempts))
 
     def _place(self, below: str) -> AnswerPlace | None:
@@ -231,6 +231,7 @@ def _never_ready(step: Step) -> RemoteError:
 def _read(step: Step, payload: bytes) -> SliceAnswer:
     try:
         found = decode_answer(payload)
+        made = {*found.names, *(reference.name for reference in found.references)}
     except InputError as error:
         raise RemoteError(
             f"slice {step.slice} (`{step.function}`) gave no answer: {error.message}",
@@ -238,7 +239,7 @@ def _read(step: Step, payload: bytes) -> SliceAnswer:
             slice=step.slice,
             function=step.function,
         ) from error
-    missing = set(step.makes).difference(found.tensors, (reference.name for reference in found.references))
+    missing = set(step.makes) - made
     if missing:
         raise RemoteError(
             f"slice {step.slice} (`{step.function}`) answered without `{min(missing)}`",

@@ -80,10 +80,11 @@ def test_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_closed_pipe_is_quiet() -> None:
+@pytest.mark.parametrize("arguments", [["inspect", "mlp.onnx"], ["--help"], ["slice", "--help"]])
+def test_closed_pipe_is_quiet(arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "lamella", "inspect", "mlp.onnx"]
+    command = [sys.executable, "-m", "lamella", *arguments]
     with os.fdopen(write, "wb") as stdout:
         result = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (141, b"")
@@ -111,6 +112,13 @@ def test_interrupt_is_exit_status_130(folder: Path) -> None:
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=30)
     assert (running.returncode, errors) == (130, b"interrupted\n")
+
+
+def test_interrupt_while_the_command_line_is_imported_is_no_traceback(process: Process, folder: Path) -> None:
+    (folder / "typer.py").write_text("raise KeyboardInterrupt")
+    paths = os.pathsep.join([str(folder), os.environ["PYTHONPATH"]])
+    result = process("--version", env={**os.environ, "PYTHONPATH": paths})
+    assert (result.returncode, result.stdout, result.stderr) == (130, b"", b"interrupted\n")
 
 
 def _blocked_in_open(pid: int) -> bool:
@@ -159,6 +167,7 @@ def test_names_that_the_encoding_lacks_are_printed_as_escapes(process: Process, 
 def test_command_line_alone_imports_nothing_heavy() -> None:
     code = "import sys, lamella.cli; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"http.client", "ssl", "xml.sax"}.isdisjoint(result.stdout.split())
     loaded = {name.partition(".")[0] for name in result.stdout.split()}
     assert loaded.isdisjoint({"numpy", "onnx", "onnx_ir", "onnxruntime", "ml_dtypes", "rich", "torch"})
 

@@ -11,6 +11,8 @@ from tests import models
 from tests.functional.cli.conftest import Lamella, Process
 from tests.functional.cli.test_plan import SLICE_KEYS
 
+from lamella.slicing import write
+
 KEYS = {"verified", "max_abs_diff", "max_rel_diff", "seconds", "peak_rss_bytes", "random_outputs", "placements"}
 
 
@@ -83,6 +85,22 @@ def test_given_inputs_are_verified_with(lamella: Lamella) -> None:
     result = lamella("slice", "mlp.onnx", "--slices", "2", "--input", "x=x.npy")
     assert result.status in (1, 2)
     assert "input `x` has shape [3, 31]" in result.err
+
+
+def test_json_is_printed_also_of_slices_that_differ(lamella: Lamella, monkeypatch: pytest.MonkeyPatch) -> None:
+    assemble = write.assemble
+    monkeypatch.setattr(write, "assemble", lambda *given: assemble(*given).replace(b"Relu", b"Tanh"))
+    result = lamella("slice", "mlp.onnx", "--slices", "2", "--json")
+    assert (result.status, result.err.splitlines()[0][:18]) == (1, "error: output `y` ")
+    assert (result.json["schema"], result.json["verified"]) == ("lamella.slice/1", False)
+    assert result.json["max_abs_diff"] > 0
+    assert len(result.json["slices"]) == 2
+
+
+def test_json_is_printed_also_of_slices_that_cannot_be_compared(lamella: Lamella) -> None:
+    np.save("x.npy", np.ones((3, 31), np.float32))
+    result = lamella("slice", "mlp.onnx", "--slices", "2", "--input", "x=x.npy", "--json")
+    assert (result.status, result.json["verified"], result.json["max_abs_diff"]) == (1, False, None)
 
 
 def test_plan_comes_from_stdin(process: Process) -> None:

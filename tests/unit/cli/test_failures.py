@@ -41,3 +41,9 @@ def test_defects_keep_their_traceback(error: Exception) -> None:
 def test_unknown_verb_suggests_a_close_one_or_lists_all() -> None:
     assert unknown_verb("pan", ["plan", "run"]).hint == "did you mean `lamella plan`?"
     assert unknown_verb("xyz", ["plan", "run"]).hint == "the verbs are `plan`, `run`"
+
+
+def test_unknown_verb_of_a_verb_is_named_with_it() -> None:
+    found = unknown_verb("ad", ["add", "list"], "trigger ")
+    assert found == Failure("there is no verb `trigger ad`", "did you mean `lamella trigger add`?", 2)
+    assert unknown_verb("xyz", ["add", "list"], "trigger ").hint == "the verbs are `trigger add`, `trigger list`"

@@ -108,6 +108,14 @@ def test_what_numpy_stores_in_its_own_way_comes_back() -> None:
     assert found["x"].tolist() == [[1, 2]]
 
 
+def _encrypted(archive: bytes) -> bytes:
+    """The archive with the bit set in both of its headers that says that its member is encrypted."""
+    made = bytearray(archive)
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        made[made.index(signature) + at] |= 1
+    return bytes(made)
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
@@ -122,6 +130,10 @@ def test_what_numpy_stores_in_its_own_way_comes_back() -> None:
         (["x=good.npz:z"], InputError, "`good.npz` has no array `z`"),
         (["x=good.npz", "x=good.npz"], UsageError, "input `x` is given twice"),
         (["x=zip.npy"], InputError, "`zip.npy` is an archive"),
+        (["x=array.npz"], InputError, "`array.npz` is damaged"),
+        (["x=bits.npz"], InputError, "`bits.npz` is damaged"),
+        (["x=locked.npz"], InputError, "`locked.npz` is damaged: .*encrypted"),
+        (["x=claims.npy"], InputError, "`claims.npy` is damaged"),
     ],
 )
 def test_bad_input_is_one_line_with_a_hint(arguments: list[str], kind: type[LamellaError], message: str) -> None:
@@ -131,6 +143,15 @@ def test_bad_input_is_one_line_with_a_hint(arguments: list[str], kind: type[Lame
     np.save("pickled.npy", np.array([{}], object), allow_pickle=True)
     np.savez("good.npz", x=np.float32([[1, 2]]))
     Path("zip.npy").write_bytes(Path("good.npz").read_bytes())
+    np.save("array", np.float32([1]))
+    Path("array.npy").rename("array.npz")
+    np.savez_compressed("bits.npz", x=np.arange(1000, dtype=np.float32))
+    packed = bytearray(Path("bits.npz").read_bytes())
+    packed[60:90] = b"\xff" * 30  # in the middle of the compressed bytes
+    Path("bits.npz").write_bytes(packed)
+    Path("locked.npz").write_bytes(_encrypted(Path("good.npz").read_bytes()))
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (%d,), }\n" % (1 << 60)
+    Path("claims.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
     with pytest.raises(kind, match=message) as caught:
         read(*arguments)
     assert "\n" not in caught.value.message

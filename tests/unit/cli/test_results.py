@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -61,3 +62,12 @@ def test_outputs_are_saved_without_pickle_under_any_name() -> None:
     assert saved["words"].tolist() == ["größe", "b"]
     assert saved["parts.1"].tolist() == [1, 1]
     assert json.loads(saved["map"].item()) == [{"1": 0.5, "0": "inf"}]
+
+
+def test_outputs_that_cannot_be_written_leave_the_earlier_file(tmp_path: Path) -> None:
+    save(tmp_path / "out.npz", {"y": np.ones(2)})
+    before = (tmp_path / "out.npz").read_bytes()
+    with pytest.raises(ValueError, match="Object arrays"):
+        save(tmp_path / "out.npz", {"y": np.zeros(2), "z": np.zeros(1, [("field", object)])})
+    assert (tmp_path / "out.npz").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]

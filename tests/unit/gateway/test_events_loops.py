@@ -117,6 +117,21 @@ def test_triggers_that_feed_each_other_are_refused(tmp_path: Path) -> None:
     )  # a circle that was there is not its
 
 
+def test_two_triggers_do_not_write_objects_to_one_place(tmp_path: Path) -> None:
+    out, dead = tmp_path / "out", tmp_path / "dead"
+    first = trigger("/in", out, dead=dead)
+    (tmp_path / "link").symlink_to(out)
+    assert_refused(trigger("/other", tmp_path / "link", name="b@dev"), first, match="each other's place")
+    assert_refused(trigger("/other", f"deployment://b?output={out}", name="c@dev"), first, match="each other's place")
+    assert_refused(trigger("/other", out / "below", dead=dead), first, match="dead-letter place")
+    assert_refused(
+        trigger("/in", "s3://b/out/"), trigger("/in", "s3://b/out", name="b@dev"), match="each other's place"
+    )
+    check_loops(trigger("/in", out / "below", dead=dead / "below"), [first])
+    rows = f"sqlite://{tmp_path}/results.db"
+    check_loops(trigger("/in", rows), [trigger("/in", rows, name="b@dev")])
+
+
 def test_only_stores_can_be_watched() -> None:
     assert_refused(trigger("https://example.org", "/out"), match="watched")
     assert place_of("https://example.org") is None

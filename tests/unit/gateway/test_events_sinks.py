@@ -17,6 +17,7 @@ from lamella.errors import InputError, LamellaError, RemoteError, UsageError
 from lamella.gateway.events.deployed import Deployed
 from lamella.gateway.events.sinks.base import FinalError, Result, Sink
 from lamella.gateway.events.sinks.opening import open_sink
+from lamella.gateway.events.sinks.rows import COLUMNS
 from lamella.gateway.events.sinks.webhook import WebhookSink
 from lamella.runtime.forms import Form, key_with
 from lamella.stores.base import MAX_KEY_BYTES
@@ -90,6 +91,15 @@ def test_a_table_with_other_columns_is_a_final_failure(tmp_path: Path) -> None:
         opened(f"sqlite://{path}").deliver(RESULT)
 
 
+def test_a_repeated_row_takes_the_place_of_the_first_in_a_table_without_a_key(tmp_path: Path) -> None:
+    path = tmp_path / "results.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE results ({', '.join(COLUMNS)})")
+    for _ in range(2):
+        opened(f"sqlite://{path}").deliver(RESULT)
+    assert len(rows(path, "results")) == 1
+
+
 def test_a_database_that_cannot_be_written_may_be_so_later(tmp_path: Path) -> None:
     (tmp_path / "results.db").write_bytes(b"something else, and long enough to see that" * 100)
     with pytest.raises(RemoteError):
@@ -100,12 +110,11 @@ def test_a_webhook_gets_the_result_and_a_key_for_repetitions() -> None:
     with Receiver() as receiver:
         sink = opened(f"{receiver.url}/hook?token=1")
         sink.deliver(RESULT)
-        sink.deliver(replace(RESULT, etag="e-2"))
+        sink.deliver(replace(RESULT, request_id="r2"))
     (path, headers, body), (_, other, _) = receiver.calls
     assert path == "/hook?token=1"
     assert headers["Content-Type"] == "application/json"
-    assert headers["Idempotency-Key"] == "gr%C3%B6%C3%9Fe%201/a%2520b%2Bc.npy:e-1"
-    assert other["Idempotency-Key"] != headers["Idempotency-Key"]
+    assert (headers["Idempotency-Key"], other["Idempotency-Key"]) == ("r1", "r2")
     assert body == {
         "schema": "lamella.event/1",
         "deployment": "a@dev",
@@ -134,11 +143,12 @@ def test_an_answer_says_whether_to_try_again(status: int, kind: type[LamellaErro
     assert "secret" not in caught.value.message
 
 
-@pytest.mark.parametrize("location", ["/elsewhere", "file:///etc/passwd", "ftp://127.0.0.1/"])
+@pytest.mark.parametrize("location", ["/elsewhere", "file:///etc/passwd", "https://127.0.0.1/?token=secret"])
 def test_redirects_are_not_followed(location: str) -> None:
     with Receiver(lambda _: (307, {"Location": location})) as receiver:
-        with pytest.raises(FinalError, match="redirects"):
+        with pytest.raises(FinalError, match="redirects") as caught:
             opened(receiver.url).deliver(RESULT)
+        assert "secret" not in caught.value.message
         assert len(receiver.calls) == 1
 
 
@@ -173,8 +183,8 @@ def test_another_deployment_takes_the_outputs_and_its_own_go_on(tmp_path: Path) 
     ("uri", "form", "match"),
     [
         ("ftp://host/out", "json", "ftp"),
-        ("postgresql://host/db", "json", "postgresql"),
-        ("mysql://host/db", "json", "mysql"),
+        ("postgresql://host/db", "text", "postgresql"),
+        ("oracle://me:secret@host/db", "json", "oracle"),
         ("sqlite:///tmp/a.db", "text", "text"),
         ("https://example.org", "tensors", "tensors"),
         ("sqlite:///tmp/a.db?table=a;b", "json", "a;b"),
@@ -191,6 +201,8 @@ def test_another_deployment_takes_the_outputs_and_its_own_go_on(tmp_path: Path) 
         ("http://host/a b", "json", "webhook"),
         ("http://host/a\r\nX: y", "json", "webhook"),
         ("https://user:secret@host/", "json", "credentials"),
+        ("https://user:secret@host:port/", "json", "webhook"),
+        ("https://host:port/hook?key=secret", "json", "webhook"),
     ],
 )
 def test_places_that_make_no_sense_are_refused(uri: str, form: Form, match: str) -> None:

@@ -365,7 +365,7 @@ def test_an_object_that_is_too_large_is_given_up_unread(place: Place) -> None:
         file.truncate(MOST_BYTES + 1)  # takes no space
     eventually(lambda: watcher.status().given_up == 1)
     report = place.reports()["a.npy"]
-    assert (report["copied"], report["attempts"]) == (False, 1)
+    assert (report["copy"], report["attempts"]) == (None, 1)
     assert "268,435,457" in report["error"]
     assert not (place.dead / "a.npy").exists()
 

@@ -8,7 +8,8 @@ from threading import Event
 import pytest
 
 from lamella.errors import RemoteError
-from lamella.gateway.jobs import Jobs, UnknownRequestError
+from lamella.gateway.faults import status_of
+from lamella.gateway.jobs import Jobs, TooManyRequestsError, UnknownRequestError
 from lamella.runtime.message import Message
 
 
@@ -60,13 +61,68 @@ def test_more_than_may_wait_are_refused(tmp_path: Path) -> None:
     jobs = Jobs(tmp_path, wait, most_waiting=2)
     taken = [jobs.submit(Message({"model": "m"}, b"")) for _ in range(2)]
     assert jobs.waiting == 2
-    with pytest.raises(RemoteError, match="2 requests"):
+    with pytest.raises(TooManyRequestsError, match="2 requests") as caught:
         jobs.submit(Message({"model": "m"}, b""))
+    assert status_of(caught.value) == 503
     go_on.set()
     for job in taken:
         wait_for(jobs, job)
     jobs.close()
     assert jobs.waiting == 0
+
+
+def test_what_cannot_be_kept_is_refused_and_takes_no_place(tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("a file where the folder should be")
+    jobs = Jobs(tmp_path / "jobs", echo, most_waiting=1)
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"Not a directory|File exists"):
+            jobs.submit(Message({"model": "m"}, b""))
+    assert jobs.waiting == 0
+    jobs.close()
+
+
+def test_an_answer_that_cannot_be_kept_is_no_request_that_waits_for_ever(tmp_path: Path) -> None:
+    def full(message: Message) -> Message:
+        next(tmp_path.glob("*/request")).with_name(".result.partial").mkdir()  # nothing can be written there
+        return echo(message)
+
+    jobs = Jobs(tmp_path, full)
+    job = jobs.submit(Message({"model": "m"}, b"ab"))
+    with pytest.raises(RemoteError, match=f"`{job}` was answered, and the answer could not be kept: is a directory"):
+        wait_for(jobs, job)
+    jobs.close()
+    (tmp_path / job / ".result.partial").rmdir()
+    again = Jobs(tmp_path, echo)
+    again.resume()
+    assert wait_for(again, job).body == b"ba"
+    again.close()
+
+
+def test_a_request_that_comes_while_others_are_resumed_runs_once(tmp_path: Path) -> None:
+    go_on, seen = Event(), []
+
+    def wait(message: Message) -> Message:
+        seen.append(message.body)
+        go_on.wait(20)
+        return echo(message)
+
+    jobs = Jobs(tmp_path, wait)
+    job = jobs.submit(Message({"model": "m"}, b"ab"))
+    jobs.resume()
+    go_on.set()
+    wait_for(jobs, job)
+    jobs.close()
+    assert seen == [b"ab"]
+
+
+def test_results_that_vanish_meanwhile_are_no_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(tmp_path, echo, kept_s=0)
+    (tmp_path / ("1" * 32)).mkdir()
+    gone = tmp_path / ("1" * 32) / "result"  # listed, and removed by another thread before it is looked at
+    monkeypatch.setattr(Path, "glob", lambda *_: iter([gone]))
+    jobs.expire()
+    jobs.forget(lambda _: True)
+    jobs.close()
 
 
 def test_results_expire_and_requests_do_not(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -12,7 +13,7 @@ import pytest
 
 import lamella
 from lamella.errors import PackageError
-from lamella.packaging.cache import cache_folder, ensure, link_or_copy, remove_folder
+from lamella.packaging.cache import cache_folder, ensure, link_or_copy, remove_folder, scratch
 
 HOUR_S = 3600
 
@@ -75,6 +76,77 @@ def test_a_damaged_folder_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a power cut leaves files of the right size that hold something else."""
+    flushed, fsync = [], os.fsync
+
+    def watched(descriptor: int) -> None:
+        assert not (tmp_path / "folder").exists()
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    (tmp_path / "shared").write_text("flushed under its first name")
+
+    def with_link(folder: Path) -> None:
+        fill(folder)
+        os.link(tmp_path / "shared", folder / "linked")
+
+    monkeypatch.setattr(os, "fsync", watched)
+    ensure(tmp_path / "folder", with_link, is_intact)
+    assert flushed == [(tmp_path / "folder" / "below" / "file").stat().st_ino]
+
+
+@pytest.mark.parametrize("there", ["file", "link", "broken link"])
+def test_what_is_no_folder_is_replaced(there: str, tmp_path: Path) -> None:
+    place, other = tmp_path / "cache" / "folder", tmp_path / "other"
+    place.parent.mkdir()
+    other.mkdir()
+    (other / "kept").touch()
+    place.write_text("") if there == "file" else place.symlink_to(other if there == "link" else tmp_path / "nowhere")
+    ensure(place, fill, is_intact)
+    assert is_intact(place)
+    assert not place.is_symlink()
+    assert [path.name for path in place.parent.iterdir()] == ["folder"]
+    assert (other / "kept").exists()
+
+
+def test_processes_that_repair_at_once_do_not_move_away_what_another_has_repaired(tmp_path: Path) -> None:
+    """From the moment on that it is there for one, it is there for all, and the same. A slow look makes them meet."""
+    program = """
+import os, sys, time
+from pathlib import Path
+from lamella.packaging.cache import ensure
+def is_intact(folder):
+    found = (folder / "file").is_file()
+    time.sleep(0.01)
+    return found
+for line in sys.stdin:
+    folder = Path(line.strip())
+    ensure(folder, lambda staging: (staging / "file").touch(), is_intact)
+    print((folder / "file").stat().st_ino, flush=True)
+"""
+    surroundings = {**os.environ, "PYTHONPATH": str(Path(lamella.__file__).parents[1])}
+    workers = [
+        subprocess.Popen([sys.executable, "-c", program], env=surroundings, text=True, stdin=-1, stdout=-1, stderr=-1)
+        for _ in range(4)
+    ]
+    try:
+        for number in range(25):
+            folder = tmp_path / f"{number}"
+            folder.mkdir()
+            (folder / "damaged").touch()
+            for worker in workers:
+                print(folder, file=worker.stdin, flush=True)
+            found = {worker.stdout.readline() for worker in workers if worker.stdout is not None}
+            assert len(found) == 1
+            assert found.pop().strip() == str((folder / "file").stat().st_ino)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{number}" for number in range(25))
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate()
+
+
 def test_of_several_builders_at_once_one_stays(tmp_path: Path) -> None:
     barrier, folder = Barrier(4, timeout=30), tmp_path / "folder"
 
@@ -134,3 +206,17 @@ def test_files_are_linked_or_copied(tmp_path: Path) -> None:
             assert other.read_text() == "content"
         finally:
             other.unlink(missing_ok=True)
+
+
+def test_scratch_folders_go_at_the_end_and_those_of_killed_processes_later(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with scratch(home) as folder:
+        (folder / "slices").mkdir()
+    assert list(home.iterdir()) == []
+    left, long_ago = home / ".building-left", time.time() - 7200
+    (left / "slices").mkdir(parents=True)
+    os.utime(left, (long_ago, long_ago))
+    with scratch(home) as first:
+        os.utime(first, (long_ago, long_ago))  # old, and still in use
+        with scratch(home) as second:
+            assert set(home.iterdir()) == {first, second}

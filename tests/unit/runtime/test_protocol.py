@@ -21,7 +21,6 @@ def answered(header: dict[str, Any], **outputs: np.ndarray) -> dict[str, np.ndar
     request = read_request(json.dumps({"inputs": [], **header}).encode(), None)
     response = write_response(request, outputs, model="model", version="3", request_id="id")
     end = len(response.body) if response.header_length is None else response.header_length
-    assert (response.content_type == "application/json") is (response.header_length is None)
     return decode_parts(response.body[:end], response.body[end:])
 
 
@@ -62,6 +61,13 @@ def test_outputs_may_be_chosen_each_in_its_form() -> None:
     np.testing.assert_array_equal(found["b"], b)
 
 
+@pytest.mark.parametrize(("given", "wanted"), [("a/b ü", "a/b ü"), ("", "made-up"), (None, "made-up")])
+def test_the_id_that_a_client_gave_comes_back(given: str | None, wanted: str) -> None:
+    request = read_request(json.dumps({"inputs": [], **({} if given is None else {"id": given})}).encode(), None)
+    response = write_response(request, {}, model="model", version="3", request_id="made-up")
+    assert json.loads(response.body)["id"] == wanted
+
+
 def test_numbers_that_json_lacks_are_texts() -> None:
     request = read_request(b'{"inputs": []}', None)
     array = np.array([np.nan, np.inf, -np.inf, 1], np.float32)
@@ -85,6 +91,8 @@ def test_numbers_that_json_lacks_are_texts() -> None:
         (b'{"inputs": [], "parameters": []}', None),
         (b'{"inputs": [], "parameters": {"slice": true}}', None),
         (b'{"inputs": [], "id": 1}', None),
+        (b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 2}}]}', None),
+        (b'{"inputs": [], "outputs": [{"name": "y", "parameters": {"shared_memory_region": "r"}}]}', None),
         (b'\xff{"inputs": []}', None),
     ],
 )

@@ -41,12 +41,29 @@ def test_what_is_no_file_of_ours_is_not_listed(store: DirectoryStore, tmp_path: 
 
 def test_nothing_but_the_object_is_left(store: DirectoryStore, tmp_path: Path) -> None:
     store.put("a/b", b"1")
-    store.create("a/b", b"2")
-    store.create("a/c", b"3")
+    store.put("a/b", b"2")
+    store.put("a/c", b"3", lasting=False)
     assert sorted(path.name for path in (tmp_path / "store").rglob("*")) == ["a", "b", "c"]
     store.delete("a/b")
     store.delete("a/c")
     assert list((tmp_path / "store").iterdir()) == []
+
+
+def test_what_is_to_last_is_on_the_disk_before_it_appears(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, fsync = [], os.fsync
+
+    def watched(descriptor: int) -> None:
+        assert not (tmp_path / "store" / "a").exists()
+        fsync(descriptor)
+        flushed.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    store.put("a", b"1", b"2")
+    assert flushed == [(tmp_path / "store" / "a").stat().st_ino]
+    store.put("b", b"1", lasting=False)
+    assert len(flushed) == 1
 
 
 def test_what_cannot_be_written_leaves_nothing(store: DirectoryStore, tmp_path: Path) -> None:

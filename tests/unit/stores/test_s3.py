@@ -178,11 +178,3 @@ def test_a_read_that_is_interrupted_at_once_is_tried_again_and_then_fails() -> N
     assert buffer == content
     with answering(*[broken] * 4) as url, pytest.raises(StoreError, match="cannot be reached"):
         open_store(f"s3://b?endpoint_url={quote(url)}").read_into("a/b", memoryview(bytearray(100)))
-
-
-def test_creating_is_tried_again_when_two_writers_meet() -> None:
-    done = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
-    with answering(refusal(409, "ConditionalRequestConflict"), done) as url:
-        assert open_store(f"s3://b?endpoint_url={quote(url)}").create("a/b", b"1")
-    with answering(refusal(412, "PreconditionFailed")) as url:
-        assert not open_store(f"s3://b?endpoint_url={quote(url)}").create("a/b", b"1")

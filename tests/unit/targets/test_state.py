@@ -120,3 +120,15 @@ def test_a_kept_package_outlives_its_cache(tmp_path: Path) -> None:
     other.mkdir()
     drop_others(tmp_path / "kept", {str(kept)})
     assert list((tmp_path / "kept").iterdir()) == [kept]
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("LAMELLA_HOME", raising=False)
+    with pytest.raises(UsageError, match="no home folder") as caught:
+        home_folder()
+    assert "LAMELLA_HOME" in (caught.value.hint or "")

@@ -1,10 +1,15 @@
 """Slices over something that invokes them: the answer is the pipeline's, whatever fails on the way."""
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
-from threading import Barrier, Event
+from threading import Barrier, Event, Thread
+from time import monotonic
 
 import numpy as np
 import onnx
@@ -15,6 +20,7 @@ from tests.functions import Before, Call, InProcess
 
 import lamella
 from lamella.errors import InputError, RemoteError, UnsupportedModelError, UsageError
+from lamella.runtime.payload import decode_event
 from lamella.runtime.retrying import Retries
 from lamella.stores.directory import DirectoryStore
 from lamella.workflow.chain import Chain, delete_expired
@@ -82,6 +88,53 @@ def test_nothing_is_stored_below_the_limit(make: Make, tmp_path: Path) -> None:
     chain.infer({"x": X})
     assert not (tmp_path / "store").exists()
     assert max(invoker.payload_bytes) > X.nbytes
+
+
+def test_an_answer_that_is_wanted_whole_goes_on_as_it_came(make: Make) -> None:
+    chain, invoker = make()
+    chain.infer({"x": X})
+    for (_, answer), (event, _) in pairwise(invoker.exchanged):
+        frame = json.loads(answer)["frame"]
+        assert [part["frame"] for part in json.loads(event)["parts"]] == [frame]
+
+
+def test_of_an_answer_only_what_is_taken_goes_on(make: Make, tmp_path: Path) -> None:
+    chain, invoker = make(two_of_one, slices=3)
+    x = np.ones((4, 8), np.float32)
+    np.testing.assert_array_equal(chain.infer({"x": x}).outputs["y"], expected(tmp_path, x=x)["y"])
+    for step, (event, _) in zip(invoker.workflow.steps, invoker.exchanged, strict=True):
+        decoded = decode_event(event)
+        assert {name for part in (decoded, *decoded.parts) for name in part.tensors} == set(step.needs)
+
+
+def test_a_damaged_answer_is_told(make: Make) -> None:
+    answers: dict[str, bytes] = {}
+
+    def cut(call: Call) -> Answered | None:
+        if call.function != "slice-2" or not answers:
+            return None
+        document = json.loads(answers["slice-2"])
+        return Answered(json.dumps({**document, "frame": document["frame"][:-8]}).encode())
+
+    chain, invoker = make(before=cut)
+    chain.infer({"x": X})
+    answers["slice-2"] = invoker.exchanged[-1][1]
+    with pytest.raises(RemoteError, match="answer is damaged") as caught:
+        chain.infer({"x": X})
+    assert caught.value.hint
+
+
+def two_of_one(path: Path) -> Path:
+    """A node with two outputs, each of which another slice takes."""
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], "split", axis=1),
+        helper.make_node("MatMul", ["a", "w0"], ["c"], "first"),
+        helper.make_node("MatMul", ["b", "w1"], ["d"], "second"),
+        helper.make_node("Add", ["c", "d"], ["y"], "sum"),
+    ]
+    inputs, outputs = [models.floats("x", ["batch", 8])], [models.floats("y", ["batch", 4])]
+    weights = [models.weight("w0", 4, 4), models.weight("w1", 4, 4)]
+    return models.save(path, helper.make_graph(nodes, "two", inputs, outputs, weights))
 
 
 def test_a_value_that_two_slices_take_is_stored_once(tmp_path: Path, make: Make) -> None:
@@ -279,3 +332,54 @@ def test_only_old_references_expire(tmp_path: Path) -> None:
     assert delete_expired(store, older_than_s=3600) == 0
     assert delete_expired(store, older_than_s=-1) == 1
     assert objects(tmp_path) == ["weights/b"]
+
+
+def test_closing_waits_for_requests_under_way_and_takes_no_more(make: Make) -> None:
+    began, go_on, order = Event(), Event(), list[str]()
+
+    def hold(call: Call) -> None:
+        if call.function == "slice-0":
+            began.set()
+            assert go_on.wait(20)
+
+    chain, _ = make(diamond, slices=3, before=hold)
+    asking = Thread(target=lambda: (chain.infer({"x": np.ones((1, 8), np.float32)}), order.append("answered")))
+    closing = Thread(target=lambda: (chain.close(), order.append("closed")))
+    asking.start()
+    assert began.wait(20)
+    closing.start()
+    said, deadline = "", monotonic() + 20
+    while "chain is closed" not in said:
+        assert monotonic() < deadline
+        with pytest.raises(UsageError) as refused:
+            chain.infer_slice(9, {})
+        said = str(refused.value)
+    go_on.set()
+    asking.join(20)
+    closing.join(20)
+    assert sorted(order) == ["answered", "closed"]
+
+
+FORKING = """
+import os
+from lamella.errors import UsageError
+from lamella.workflow.chain import Chain
+from lamella.workflow.steps import Workflow
+
+chain = Chain(Workflow((), (), (), {}, ()), None)
+assert chain.infer({}).outputs == {}
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+else:
+    try:
+        chain.infer({})
+    except UsageError as error:
+        print(error.message, flush=True)
+    os._exit(0)
+"""
+
+
+def test_a_forked_child_is_told_that_the_chain_is_not_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "this chain belongs to the process that this one was forked from\n", done.stderr

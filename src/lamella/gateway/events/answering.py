@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from threading import Lock
 
 from lamella.errors import InputError, LamellaError, RemoteError, StoreError, one_line
-from lamella.gateway.events.dead_letters import DeadLetters
+from lamella.gateway.events.dead_letters import DeadLetter, DeadLetters
 from lamella.gateway.events.deployed import Deployed
 from lamella.gateway.events.ledger import Ledger
+from lamella.gateway.events.shown import shown
 from lamella.gateway.events.sinks.base import FinalError, Result, Sink
 from lamella.gateway.events.trigger import Trigger
 from lamella.runtime.inputs import MOST_BYTES, read_inputs
 from lamella.stores.base import Entry, Store
+from lamella.targets.base import NotDeployedError
 from lamella.tensors import TensorSpec
 
 _MOST_KEPT = 64  # results that wait for a sink that fails; others are made again
@@ -40,6 +42,19 @@ class Parts:
     dead_letters: DeadLetters
     ledger: Ledger
 
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """What lies in the source, each with a tag that tells it from whatever was there under its key.
+
+        A bucket's own tag is the same for the same bytes.
+        """
+        for entry in self.source.list(prefix):
+            is_file = self.source.uri.startswith("file:")
+            yield entry if is_file else replace(entry, etag=f"{entry.etag}-{entry.modified:.3f}")
+
+    def find(self, key: str) -> Entry | None:
+        """One object; None if it is not there."""
+        return next((entry for entry in self.entries(key) if entry.key == key), None)
+
 
 class Answering:
     """Answers objects, each once where nothing fails. Thread-safe.
@@ -53,6 +68,46 @@ class Answering:
         self._trigger, self._parts = trigger, parts
         self._kept: dict[str, Result] = {}
         self._lock = Lock()
+        self._giving_up = Lock()  # nobody puts an object back between its dead letter and its record
+
+    def failed(self) -> list[DeadLetter]:
+        """What was given up and not put back, by key.
+
+        Raises:
+            StoreError: The dead-letter place cannot be read.
+        """
+        return self._parts.dead_letters.of(self._parts.source)
+
+    def put_back(self, letter: DeadLetter) -> str | None:
+        """Let an object be answered as if it were new; its dead letter goes when that is sure to happen.
+
+        Whenever the process ends, the object has its dead letter still, or is about to be answered, or both.
+
+        Returns:
+            None; or why nothing was done.
+
+        Raises:
+            StoreError: A place cannot be read or written.
+        """
+        source, dead_letters, key = self._parts.source, self._parts.dead_letters, letter.key
+        with self._giving_up:
+            there = self._parts.find(key)
+            if there is None and letter.copy is None:
+                return "it is no more in the input, and has no copy"
+            is_back = self._is_same(there, letter) if there else source.create(key, dead_letters.content(letter))
+            if not is_back:
+                return "another object has its key in the input; remove one of the two"
+            self._parts.ledger.reopen(key)
+            dead_letters.remove(letter)
+        return None
+
+    def _is_same(self, there: Entry, letter: DeadLetter) -> bool:
+        """Also where it was put back already, by a process that ended before the dead letter was removed."""
+        if there.etag == letter.etag:
+            return True
+        if letter.copy is None or there.size != letter.size:
+            return False
+        return self._parts.source.get(there.key) == self._parts.dead_letters.content(letter)
 
     def attempt(self, entry: Entry) -> LamellaError | None:
         """Try an object once, or give it up where it was tried often enough.
@@ -108,8 +163,9 @@ class Answering:
         return self._parts.source.get(entry.key)
 
     def _request_id(self, entry: Entry) -> str:
-        """Of where the object lies, its key and its content: the same for a repetition, also after a restart."""
-        parts = (self._trigger.deployment, self._trigger.input, entry.key, entry.etag)
+        """Of the object, its content and its way: the same for a repetition, also after a restart, and for no other."""
+        trigger = self._trigger
+        parts = (trigger.deployment, trigger.input, shown(trigger.output), entry.key, entry.etag)
         return sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _failed(self, entry: Entry, error: LamellaError, attempts: int) -> LamellaError | None:
@@ -122,6 +178,9 @@ class Answering:
             if not there:
                 self._forget(entry)
                 return None
+        if isinstance(error, NotDeployedError):  # the next one of a chain: its objects wait until it is there again
+            ledger.failed(key, etag, attempts - 1, error.message)
+            return error
         ledger.failed(key, etag, attempts, error.message)
         if attempts >= self._trigger.attempts or isinstance(error, (InputError, FinalError)):
             return self._given_up(entry, error, attempts)
@@ -129,16 +188,17 @@ class Answering:
         return error
 
     def _given_up(self, entry: Entry, error: LamellaError, attempts: int) -> LamellaError | None:
-        try:
-            self._parts.dead_letters.put(entry, self._parts.source, error, attempts)
-        except LamellaError as other:
-            if self._is_there(entry) is False:
-                self._forget(entry)
-                return None
-            _log.warning("`%s` cannot be given up, and is kept: %s", one_line(entry.key), other.message)
-            return other
+        with self._giving_up:
+            try:
+                self._parts.dead_letters.put(entry, self._parts.source, error, attempts)
+            except LamellaError as other:
+                if self._is_there(entry) is False:
+                    self._forget(entry)
+                    return None
+                _log.warning("`%s` cannot be given up, and is kept: %s", one_line(entry.key), other.message)
+                return other
+            self._parts.ledger.settle(entry.key, entry.etag, error=error.message)
         _log.error("`%s` is given up after %d attempts: %s", one_line(entry.key), attempts, error.message)
-        self._parts.ledger.settle(entry.key, entry.etag, error=error.message)
         with self._lock:
             self._kept.pop(self._request_id(entry), None)
         return None
@@ -150,7 +210,7 @@ class Answering:
     def _is_there(self, entry: Entry) -> bool | None:
         """Whether the object is there still; None where nobody can say, since its store does not answer."""
         try:
-            return any(found.key == entry.key for found in self._parts.source.list(entry.key))
+            return self._parts.find(entry.key) is not None
         except StoreError:
             return None
 

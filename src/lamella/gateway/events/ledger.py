@@ -119,6 +119,14 @@ class Ledger:
                 self._settled.pop(key, None)
                 self._connection.execute("DELETE FROM objects WHERE key = ?", (key,))
 
+    def reopen(self, key: str) -> None:
+        """Let an object that was given up be new again."""
+        with self._lock:
+            self._settled.pop(key, None)
+            given_up = self._connection.execute("DELETE FROM objects WHERE key = ? AND state = ?", (key, _DEAD))
+            self._counts[_DEAD] -= given_up.rowcount
+            self._connection.execute("DELETE FROM objects WHERE key = ? AND state = ?", (key, _DONE))
+
     def keys(self) -> set[str]:
         """The keys of all records."""
         with self._lock:

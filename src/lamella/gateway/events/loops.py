@@ -30,6 +30,10 @@ class Place:
     path: Path | None
     bucket: tuple[str, ...] = ()
 
+    def is_same(self, other: Place) -> bool:
+        """Whether both are one place."""
+        return self.path == other.path and self.bucket == other.bucket
+
     def overlaps(self, other: Place) -> bool:
         """Whether one lies in the other, or both are the same."""
         if self.path is not None and other.path is not None:
@@ -71,8 +75,8 @@ def check_loops(trigger: Trigger, others: Sequence[Trigger] = (), *, state: Path
         state: The folder where this one's state is kept, which must not be watched either.
 
     Raises:
-        UsageError: Its output or dead-letter place overlaps its input, a deployment comes twice, or others carry what
-            it gives back to it.
+        UsageError: Its output or dead-letter place overlaps its input, a deployment comes twice, others carry what it
+            gives back to it, or another writes objects to the same place.
     """
     watched = place_of(trigger.input)
     if watched is None:
@@ -99,6 +103,7 @@ def check_loops(trigger: Trigger, others: Sequence[Trigger] = (), *, state: Path
                 if source is not None and other not in reached and place.overlaps(source):
                     reached.append(other)
                     waiting.append(other)
+    _check_shared(trigger, others)
 
 
 def _check_own(trigger: Trigger, watched: Place, state: Path | None) -> None:
@@ -112,6 +117,27 @@ def _check_own(trigger: Trigger, watched: Place, state: Path | None) -> None:
         raise UsageError(
             f"the input `{trigger.input}` holds Lamella's own files at `{state}`", hint="watch a folder beside it"
         )
+
+
+def _check_shared(trigger: Trigger, others: Sequence[Trigger]) -> None:
+    """Keys of objects are those of the inputs: of two triggers, one object would silently take the other's place."""
+    for other in others:
+        for what, mine, theirs in (
+            ("output", _objects(trigger), _objects(other)),
+            ("dead-letter place", _dead_letters(trigger), _dead_letters(other)),
+        ):
+            if mine is not None and theirs is not None and mine.is_same(theirs):
+                raise UsageError(
+                    f"the {what} `{mine.uri}` is that of trigger `{other.id}`, too: objects of the same key would take "
+                    "each other's place",
+                    hint="give each a place of its own, such as `out/first` and `out/second`",
+                )
+
+
+def _objects(trigger: Trigger) -> Place | None:
+    """Where results go, if they become objects."""
+    place = place_of(trigger.output)
+    return None if place is None or place.uri.startswith(sqlite.SCHEME) else place
 
 
 def _given(trigger: Trigger) -> Iterator[Place]:

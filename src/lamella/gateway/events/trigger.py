@@ -19,7 +19,7 @@ DEPLOYMENT_SCHEME = "deployment://"
 THEN = "?output="
 """What follows in the URI of a deployment: where its own outputs go. Taken as it is, up to the end."""
 
-_SCHEMES = ("deployment", "file", "http", "https", "s3", "sqlite")
+_SCHEMES = ("deployment", "file", "http", "https", "mariadb", "mysql", "postgresql", "s3", "sqlite")
 _FOLDER_POLL_S, _BUCKET_POLL_S = 1.0, 10.0  # a look into a bucket costs money: $0.005 per 1,000 on S3
 _SHORTEST_POLL_S, _SHORTEST_INTERVAL_S, _LONGEST_S = 0.01, 1.0, 86_400.0
 _MOST_ATTEMPTS, _MOST_PARALLEL = 100, 64
@@ -38,8 +38,8 @@ class Trigger:
     Attributes:
         deployment: What answers, as `NAME[.MODEL]@STAGE`.
         input: The store that is watched: `file:///folder`, `s3://bucket/prefix`, or the path of a folder.
-        output: Where results go: a store, `sqlite:///file.db?table=NAME`, `http(s)://...`, or
-            `deployment://NAME@STAGE?output=URI`.
+        output: Where results go: a store, `sqlite:///file.db?table=NAME`, `postgresql://...`, `mysql://...`,
+            `mariadb://...`, `http(s)://...`, or `deployment://NAME@STAGE?output=URI`.
         form: How results become objects.
         dead_letter: The store that objects go to which cannot be answered; None: a folder beside the trigger's state.
         suffix: What keys end with that are taken; empty: all.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -15,6 +15,7 @@ from lamella.errors import LamellaError, UsageError
 from lamella.gateway.events.deployed import Deployed, Target, full_key, on_target
 from lamella.gateway.events.keep_warm import KeepWarm, keep_warm
 from lamella.gateway.events.loops import deployments_of
+from lamella.gateway.events.shown import shown
 from lamella.gateway.events.trigger import Trigger, Warming, from_json, to_json
 from lamella.gateway.events.watcher import Watcher
 from lamella.stores.directory import path_of
@@ -114,7 +115,7 @@ class Triggers:
         """What makes requests for a deployment, as its front doors are shown."""
         with self._lock:
             return [
-                {"kind": "objects", "id": found.id, "input": found.input, "output": found.output}
+                {"kind": "objects", "id": found.id, "input": found.input, "output": shown(found.output)}
                 if isinstance(found, Trigger)
                 else {"kind": "keep_warm", "id": found.id, "interval_s": found.interval_s}
                 for found in self._all()
@@ -136,6 +137,34 @@ class Triggers:
         for active in ended:
             active.stop()
         self._remove(key, name)
+
+    def failed(self, key: str, name: str) -> list[dict[str, Any]]:
+        """What a trigger has given up, as `Watcher.failed`.
+
+        Raises:
+            UsageError: There is none of this id that watches something.
+            StoreError: Its dead-letter place cannot be read.
+        """
+        return [asdict(letter) for letter in self._watcher(key, name).failed()]
+
+    def retry(self, key: str, name: str, keys: Collection[str] | None) -> dict[str, str | None]:
+        """Put back what a trigger has given up, as `Watcher.retry`.
+
+        Raises:
+            UsageError: There is none of this id that watches something, or it has not given up such a key.
+            StoreError: A place cannot be read or written.
+        """
+        return self._watcher(key, name).retry(keys)
+
+    def _watcher(self, key: str, name: str) -> Watcher:
+        with self._lock:
+            found = self._watchers.get((_owner(key), name))
+        if found is None:
+            raise UsageError(
+                f"`{full_key(key)}` has no active trigger `{name}` that watches objects",
+                hint=f"see `lamella trigger list {full_key(key)}`",
+            )
+        return found
 
     def used(self, key: str) -> None:
         """A request has come for a model, which keeps its functions warm by itself."""
@@ -204,19 +233,20 @@ class Triggers:
         return on_target(self._target, key, used=self.used)
 
     def _view(self, trigger: Trigger | Warming) -> dict[str, Any]:
-        shown = {**to_json(trigger), "active": True}
-        del shown["schema"]
+        view = {**to_json(trigger), "active": True}
+        del view["schema"]
         if isinstance(trigger, Trigger):
             watched = self._watchers[_owner(trigger.deployment), trigger.id].status()
             return {
-                **shown,
+                **view,
+                "output": shown(trigger.output),
                 "done": watched.done,
                 "given_up": watched.given_up,
                 "waiting": watched.waiting,
                 "last_error": watched.last_error,
             }
         warming = self._warming[_owner(trigger.deployment), trigger.id]
-        return {**shown, "pings": warming.pings, "last_error": warming.last_error}
+        return {**view, "pings": warming.pings, "last_error": warming.last_error}
 
     def _path(self, key: str, name: str) -> Path:
         return self._folder / _owner(key) / _FOLDER / f"{name}.json"
@@ -256,10 +286,12 @@ def _read(path: Path, key: str) -> Trigger | Warming:
 
 
 def _write(path: Path, trigger: Trigger | Warming) -> None:
-    """Whole or not at all, and on the disk before anything is done for it."""
+    """Whole or not at all, and on the disk before anything is done for it. Its user's alone: URLs may hold secrets."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    partial.unlink(missing_ok=True)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(to_json(trigger), file, indent=1)
         file.write("\n")
         file.flush()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 
-from lamella.errors import LamellaError, RemoteError
+from lamella.errors import LamellaError, RemoteError, UsageError
 from lamella.gateway.events.answering import Answering, Parts
-from lamella.gateway.events.dead_letters import DeadLetters
+from lamella.gateway.events.dead_letters import DeadLetter, DeadLetters
 from lamella.gateway.events.deployed import Deployed, Find
 from lamella.gateway.events.ledger import Ledger
 from lamella.gateway.events.loops import check_loops
@@ -97,13 +97,13 @@ class Watcher:
         check_loops(trigger, others, state=folder)
         self.trigger = trigger
         self._pause_s = pause_s
-        self._source = open_store(trigger.input)
+        source = open_store(trigger.input)
         self._appears_whole = trigger.input.startswith("s3:")
         sink = open_sink(trigger.output, trigger.form, find or _find_nothing)
         given_up = open_store(trigger.dead_letter or (folder.absolute() / DEAD_LETTERS).as_uri())
         self._ledger = Ledger(folder / _LEDGER)
-        parts = Parts(self._source, deployed, sink, DeadLetters(given_up, trigger), self._ledger)
-        self._answering = Answering(trigger, parts)
+        self._parts = Parts(source, deployed, sink, DeadLetters(given_up, trigger), self._ledger)
+        self._answering = Answering(trigger, self._parts)
         self._seen: dict[str, str] = {}
         self._absent: dict[str, float] = {}
         self._retries: dict[str, _Retry] = {}
@@ -140,6 +140,36 @@ class Watcher:
             waiting = sum(not self._ledger.is_settled(key, etag) for key, etag in self._seen.items())
             return Watched(done, given_up, waiting, self._look_error or self._last_error)
 
+    def failed(self) -> list[DeadLetter]:
+        """The objects that were given up and not put back, by key. Reads a report for each.
+
+        Raises:
+            StoreError: The dead-letter place cannot be read.
+        """
+        return self._answering.failed()
+
+    def retry(self, keys: Collection[str] | None = None) -> dict[str, str | None]:
+        """Put objects back that were given up: they are answered as if they were new, and their dead letters go.
+
+        Nothing is lost when the process ends meanwhile: what was not put back has its dead letter still.
+
+        Args:
+            keys: Which; None: all.
+
+        Returns:
+            The keys, each with why it was not put back, or None.
+
+        Raises:
+            UsageError: There is no dead letter of such a key; nothing was put back then.
+            StoreError: A place cannot be read or written.
+        """
+        letters = {letter.key: letter for letter in self.failed()}
+        wanted = sorted(letters if keys is None else set(keys))
+        for key in wanted:
+            if key not in letters:
+                raise UsageError(f"`{key}` is not among what was given up", hint="give keys as `failed` lists them")
+        return {key: self._answering.put_back(letters[key]) for key in wanted}
+
     def _run(self) -> None:
         while not self._stopping.is_set():
             begun_s = monotonic()
@@ -156,7 +186,7 @@ class Watcher:
 
     def _look(self) -> None:
         """Look once, and let everything be answered that is new and complete."""
-        entries = [self._identified(entry) for entry in self._source.list()]
+        entries = list(self._parts.entries())
         new = {
             entry.key: entry
             for entry in entries
@@ -172,10 +202,6 @@ class Watcher:
             for key in self._retries.keys() - new.keys():
                 del self._retries[key]
         self._forget_absent({entry.key for entry in entries})
-
-    def _identified(self, entry: Entry) -> Entry:
-        """With a tag that tells it from whatever was there: a bucket's own is the same for the same bytes."""
-        return replace(entry, etag=f"{entry.etag}-{entry.modified:.3f}") if self._appears_whole else entry
 
     def _is_due(self, entry: Entry) -> bool:
         if entry.key in self._under_way or self._ledger.is_settled(entry.key, entry.etag):  # while the look went on

@@ -13,6 +13,7 @@ from lamella.targets.aws.release import Function, Model, Release, ZipCode
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.template import published, template
 from lamella.targets.base import DEFAULT_STAGE, DEFAULT_TIMEOUT_S
+from lamella.targets.building import default_memory_mb
 from lamella.targets.sources import name_of
 from lamella.targets.state import check_name
 from lamella.workflow.manifest import read_manifest
@@ -46,7 +47,7 @@ def export(
         settings: How it is set up; models are in their packages.
         name: The deployment's name; by default from the model's file.
         stage: The named deployment.
-        memory_mb: Memory of every function; by default as planned.
+        memory_mb: Memory of every function; by default as `building.default_memory_mb` has it.
         timeout_s: The longest that one slice may take.
 
     Returns:
@@ -105,10 +106,11 @@ def _sizes(manifest: Manifest, platform: Platform, memory_mb: int | None) -> dic
     """Memory of each slice's function, as the platform offers it."""
     found = {}
     for entry in manifest.slices:
-        sizes = platform.limits.memory_sizes(memory_mb or entry.memory_mb)
+        needed_mb = memory_mb or default_memory_mb(manifest, entry.index, platform.limits.memory_max_mb)
+        sizes = platform.limits.memory_sizes(needed_mb)
         if not sizes:
             raise PackageError(
-                f"slice {entry.index} needs {memory_mb or entry.memory_mb} MB, and {platform.title} offers "
+                f"slice {entry.index} needs {needed_mb} MB, and {platform.title} offers "
                 f"{platform.limits.memory_max_mb} MB",
                 hint="ask for less" if memory_mb else "cut the model into more slices",
             )

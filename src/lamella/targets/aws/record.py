@@ -53,7 +53,7 @@ class Record:
         """The live one."""
         return next(release for release in self.releases if release.number == self.deployment.live)
 
-    def at(self, live: int) -> Record:
+    def at(self, live: int | str) -> Record:
         """The same with another version live.
 
         Raises:

@@ -176,7 +176,7 @@ class AwsTarget:
         *,
         stage: str = DEFAULT_STAGE,
         model: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         slice: int | None = None,
         request_id: str | None = None,
     ) -> Answer:
@@ -283,6 +283,21 @@ class AwsTarget:
         record, bucket = record.at(to), DeploymentBucket(self._account, outputs["Bucket"])
         self._update(names, record, bucket, names.tags(dict(record.settings.tags)))
         return self._finished(names, record, bucket)
+
+    def set_alias(self, name: str, alias: str, *, to: int | str | None, stage: str = DEFAULT_STAGE) -> Deployment:
+        """Let a name stand for a version, which is kept as long as it does; with `to=None`, no longer.
+
+        It is a name for requests through Lamella: functions on AWS get no alias for it.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not in this version; or there is no such alias.
+            UsageError: The alias is no name, or one that means something else.
+            RemoteError: AWS refuses.
+        """
+        record, outputs = self._found(self._names(name, stage))
+        record = replace(record, deployment=record.deployment.with_alias(alias, to))
+        DeploymentBucket(self._account, outputs["Bucket"]).write(KEY, written(record))
+        return record.deployment
 
     def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:
         """End it, and leave nothing behind: AWS is asked whether there is anything.
@@ -408,14 +423,15 @@ class AwsTarget:
 
 def _with(found: Record | None, wanted: Wanted, settings: Settings, version: Version, release: Release) -> Record:
     """A record with a new version, and as many of the earlier ones as are kept."""
-    kept = () if found is None else found.deployment.versions[1 - VERSIONS_KEPT :]
-    if found is not None and found.deployment.live not in {each.number for each in kept}:
-        kept = (found.deployment.version, *kept[1:])  # it answers until the new one does
+    kept = () if found is None else found.deployment.kept(VERSIONS_KEPT - 1)
+    if found is not None and found.deployment.version not in kept:
+        kept = (found.deployment.version, *kept)  # it answers until the new one does
     numbers = [each.number for each in kept]
     functions = {} if found is None else {number: found.functions[number] for number in numbers}
     chosen = {} if found is None else {number: found.chosen[number] for number in numbers}
     platform = wanted.platform_source or PLATFORM
-    deployment = Deployment(wanted.name, wanted.stage, "aws", platform, (*kept, version), version.number)
+    aliases = {} if found is None else found.deployment.aliases
+    deployment = Deployment(wanted.name, wanted.stage, "aws", platform, (*kept, version), version.number, aliases)
     return Record(deployment, {**chosen, version.number: settings}, {**functions, version.number: release.functions})
 
 

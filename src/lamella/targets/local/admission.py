@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 
+from lamella.errors import UsageError
 from lamella.targets.local.invocation import throttled
 
 WINDOW_S = 10.0
@@ -27,11 +28,21 @@ class Admission:
         self._starts: dict[str, deque[float]] = {}
 
     def reserve(self, function: str, concurrency: int | None) -> None:
-        """Reserve concurrency for a function, or, with None, let it share with the others."""
+        """Reserve concurrency for a function, or, with None, let it share with the others.
+
+        Raises:
+            UsageError: There is not so much; nothing is changed.
+        """
         if concurrency is None:
             self._reserved.pop(function, None)
-        else:
-            self._reserved[function] = concurrency
+            return
+        left = self._concurrency - sum(count for name, count in self._reserved.items() if name != function)
+        if concurrency > left:
+            raise UsageError(
+                f"`{function}` cannot reserve {concurrency} of {self._concurrency} requests at the same time",
+                hint=f"others have reserved theirs: {left} are left",
+            )
+        self._reserved[function] = concurrency
 
     def forget(self, function: str) -> None:
         """The function is deleted."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lamella.targets.local.guardian import kill_cgroup
+from lamella.targets.local.guardian import kill_cgroup, put
 
 Controller = Literal["memory", "cpu", "pids", "freezer"]
 
@@ -232,9 +232,9 @@ class Cgroup:
             return
         with suppress(FileNotFoundError):  # it has ended meanwhile
             if self._versions["freezer"] == 2:
-                (folder / "cgroup.freeze").write_text("1" if frozen else "0")
+                put(folder / "cgroup.freeze", b"1" if frozen else b"0")
             else:
-                (folder / "freezer.state").write_text("FROZEN" if frozen else "THAWED")
+                put(folder / "freezer.state", b"FROZEN" if frozen else b"THAWED")
 
     def kill(self) -> None:
         """Kill its processes, frozen or not."""

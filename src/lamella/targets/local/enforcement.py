@@ -48,9 +48,9 @@ def enforcement(means: Means | None = None) -> tuple[Enforced, ...]:
         Enforced("secrets of this machine", "yes", "no variable of this process reaches a function"),
         Enforced("network", "no", "functions use this machine's network, as they reach the outside on AWS"),
         _rest(means),
-        Enforced("time of a request and of INIT", "yes", "timers of the platform, which kill the process group"),
+        Enforced("time of a request and of INIT", "yes", "timers of the platform, which kill the process"),
         Enforced("payloads, concurrency, burst", "yes", "counted by the platform"),
-        _crash(means),
+        _ending(means),
     )
 
 
@@ -130,8 +130,12 @@ def _rest(means: Means) -> Enforced:
     return Enforced("standing still between requests", "no", "background threads run on", _hint())
 
 
-def _crash(means: Means) -> Enforced:
+def _ending(means: Means) -> Enforced:
     how = "a guardian process kills and removes what is left"
     if means.isolation == "bubblewrap":
         how += "; processes die with the platform (PR_SET_PDEATHSIG)"
-    return Enforced("end with the platform", "yes", how)
+    if means.isolation == "none" and not means.hierarchy:
+        how += "; a process that leaves its group, and whose parent ends, is not found"
+        hint = f"{_NO_CGROUPS}; or {_NO_NAMESPACES}" if _ON_LINUX else _LINUX
+        return Enforced("end of all processes", "partly", how, hint)
+    return Enforced("end of all processes", "yes", how)

@@ -118,7 +118,7 @@ class Functions:
         """Make a new version, which is `$LATEST` as well from now on; its number.
 
         Raises:
-            UsageError: The platform has no such functions, or the number is taken.
+            UsageError: The platform has no such functions, less concurrency than it reserves, or the number is taken.
         """
         check_spec(spec, self._host.limits)
         mounts = tuple(replace(mount, source=mount.source.absolute()) for mount in spec.mounts)
@@ -129,6 +129,7 @@ class Functions:
         number = number or str(max(taken, default=0) + 1)
         if not number.isdecimal() or int(number) in taken:
             raise UsageError(f"`{spec.name}` cannot have a version `{number}`", hint="give a number that is not taken")
+        self._admission.reserve(spec.name, spec.reserved_concurrency)
         if function is None:
             function = Function(spec.name, LogFile(self._logs / f"{spec.name}.log"))
             self._functions[spec.name] = function
@@ -139,7 +140,6 @@ class Functions:
             pool = Pool(self._host, spec, label, function.log, self._admission, self._make_room)
             self._pools.add(pool)
             function.versions[label] = Version(label, spec, datetime.now(UTC), pool)
-        self._admission.reserve(spec.name, spec.reserved_concurrency)
         return number
 
     def _check_mounts(self, spec: FunctionSpec) -> None:
@@ -150,8 +150,8 @@ class Functions:
                     hint=f"without namespaces it can only be seen at {mount.source}; see `lamella doctor`",
                 )
 
-    def set_alias(self, name: str, alias: str, number: str) -> None:
-        """Let an alias stand for a version.
+    def set_alias(self, name: str, alias: str, number: str | None) -> None:
+        """Let an alias stand for a version, or for none any more.
 
         Raises:
             UsageError: The alias is no name.
@@ -160,6 +160,9 @@ class Functions:
         if not _ALIAS.fullmatch(alias):
             raise UsageError(f"`{alias}` is no alias", hint="use letters, digits, `-` and `_`, not digits alone")
         function = self.function(name)
+        if number is None:
+            function.aliases.pop(alias, None)
+            return
         if number not in function.versions:
             raise not_found(function_arn(name, number))
         function.aliases[alias] = number

@@ -56,18 +56,18 @@ def remove_cgroup(folder: Path) -> None:
 def kill_cgroup(folder: Path) -> None:
     """Kill everything in a cgroup. In v1 a frozen process dies when it is thawed."""
     with suppress(OSError):  # v2, since Linux 5.14: all at once, so that nothing can fork away
-        _put(folder / "cgroup.kill", b"1")
+        put(folder / "cgroup.kill", b"1")
         return
     with suppress(OSError, ValueError):
         for process in (folder / "cgroup.procs").read_text().split():
             with suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGKILL)
     with suppress(OSError):
-        _put(folder / "freezer.state", b"THAWED")
+        put(folder / "freezer.state", b"THAWED")
 
 
-def _put(path: Path, content: bytes) -> None:
-    """Write to a file of the kernel's; one that is not there is not made."""
+def put(path: Path, content: bytes) -> None:
+    """Write to a file of the kernel's, in three system calls; one that is not there is not made."""
     file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(file, content)

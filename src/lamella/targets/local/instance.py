@@ -93,7 +93,7 @@ class Instance:
         run = Run(self._host, self._spec, self._version, self._log)
         try:
             await run.open()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # the latter where there can be no further thread
             return _Start(_ms_since(began), Failure("Sandbox.Failure", f"The process could not start: {error}"))
         self._run = run
         failure = await run.ready(limit_s) if not self._closing else _CLOSED
@@ -263,6 +263,7 @@ class Instance:
             said = (failure.payload or b"").decode(errors="replace") or failure.reason
             raise RemoteError(
                 f"an instance of `{self._spec.name}` did not start: {failure.error_type}: {said}",
+                hint="see its log",
                 function=self._spec.name,
             )
 

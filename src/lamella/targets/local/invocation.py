@@ -87,8 +87,10 @@ class RefusedError(RemoteError):
         reason: What AWS says beside it, such as why it throttles; or None.
     """
 
-    def __init__(self, error_type: str, status: int, message: str, *, reason: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, error_type: str, status: int, message: str, *, reason: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
         self.error_type = error_type
         self.status = status
         self.reason = reason
@@ -104,12 +106,15 @@ class RefusedError(RemoteError):
 
 def not_found(arn: str) -> RefusedError:
     """There is no such function, version or alias."""
-    return RefusedError("ResourceNotFoundException", 404, f"Function not found: {arn}")
+    return RefusedError(
+        "ResourceNotFoundException", 404, f"Function not found: {arn}", hint="see what `LocalPlatform.functions` lists"
+    )
 
 
 def throttled(reason: str) -> RefusedError:
     """There is no room for a further request at the same time."""
-    return RefusedError("TooManyRequestsException", 429, "Rate Exceeded.", reason=reason)
+    hint = f"ask for less at a time, or allow more ({reason})"
+    return RefusedError("TooManyRequestsException", 429, "Rate Exceeded.", reason=reason, hint=hint)
 
 
 def too_large(size_bytes: int | None, kind: Kind, limit_bytes: int) -> RefusedError:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import fcntl
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -18,10 +16,11 @@ from typing import TypeVar
 from lamella.errors import UsageError
 from lamella.platforms.base import Limits
 from lamella.runtime.cpu import MB_PER_VCPU
+from lamella.targets.local.claim import LOGS, Claim
 from lamella.targets.local.events import RETRY_AFTER_S
 from lamella.targets.local.functions import FunctionStatus
 from lamella.targets.local.guardian import Guardian, remove_stale_cgroups
-from lamella.targets.local.host import Host
+from lamella.targets.local.host import Host, instances_for
 from lamella.targets.local.invocation import Invocation, Kind, RefusedError, Request, new_request_id
 from lamella.targets.local.invoke_api import InvokeApi
 from lamella.targets.local.report import Report
@@ -37,6 +36,7 @@ _Result = TypeVar("_Result")
 _HTTP_KEEP_ALIVE_S = 600.0
 _READ_BUFFER_BYTES = 1 << 20
 _SHUTDOWN_S = 0.1
+_FORKED = "invoke over its `url`, or make the platform in the process that uses it"
 
 
 class LocalPlatform:
@@ -63,6 +63,8 @@ class LocalPlatform:
         mb_per_vcpu: Memory that comes with one processor.
         keep_alive_s: Seconds after which an instance ends that is not used.
         concurrency: Requests at the same time, all functions together; by default as the platform has it.
+        most_instances: Instances at the same time, those that run no request among them; idle ones make room for
+            others. By default twice the concurrency, as far as this process may have so many files open.
         burst: Instances of one function that may start in ten seconds; by default as the platform has it.
         retry_after_s: How long after each failure an asynchronous request is tried again.
         port: Of the API; 0 takes a free one.
@@ -70,7 +72,7 @@ class LocalPlatform:
 
     Raises:
         MissingDependencyError: aiohttp is not installed.
-        UsageError: The folder is in use by another platform, or the port by anybody.
+        UsageError: The folder is in use by another platform or cannot be written to, or the port is in use.
     """
 
     def __init__(  # noqa: PLR0913 - what a platform is
@@ -81,6 +83,7 @@ class LocalPlatform:
         mb_per_vcpu: float = MB_PER_VCPU,
         keep_alive_s: float = 600.0,
         concurrency: int | None = None,
+        most_instances: int | None = None,
         burst: int | None = None,
         retry_after_s: Sequence[float] = RETRY_AFTER_S,
         port: int = 0,
@@ -89,14 +92,15 @@ class LocalPlatform:
         require_aiohttp()
         self._folder = folder.absolute()
         self._concurrency = concurrency if concurrency is not None else limits.concurrency or 1_000
+        self._most_instances = most_instances or instances_for(self._concurrency)
         self._burst = burst if burst is not None else limits.init_concurrency
         self._keep_alive_s, self._retry_after_s, self._port = keep_alive_s, retry_after_s, port
         self.means = means if means is not None else detect()
         self._process = os.getpid()
         self._closing = threading.RLock()  # not to lock up where a signal's handler closes it
         self._closed = False
-        self._lock = _claim(self._folder)
-        self._temporary = Path(tempfile.mkdtemp(prefix="run-", dir=self._folder))
+        self._claim = Claim(self._folder)
+        self._temporary = self._claim.temporary
         try:
             self._host = self._make_host(limits, mb_per_vcpu)
             self._open()
@@ -147,8 +151,9 @@ class LocalPlatform:
         self._ended = asyncio.Event()
         self._service = Service(
             self._host,
-            self._folder / "logs",
+            self._folder / LOGS,
             concurrency=self._concurrency,
+            most_instances=self._most_instances,
             burst=self._burst,
             keep_alive_s=self._keep_alive_s,
             retry_after_s=self._retry_after_s,
@@ -172,11 +177,15 @@ class LocalPlatform:
         await server.shutdown(_SHUTDOWN_S)
 
     def _submit(self, work: Coroutine[None, None, _Result]) -> Future[_Result]:
-        with self._closing:  # what is handed over here comes before the loop is told to end
-            if not self._closed:
-                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        forked = os.getpid() != self._process  # where no thread of the platform runs, and its lock may stay locked
+        if not forked:
+            with self._closing:  # what is handed over here comes before the loop is told to end
+                if not self._closed:
+                    return asyncio.run_coroutine_threadsafe(work, self._loop)
         work.close()
-        raise UsageError("the platform is closed")
+        if forked:
+            raise UsageError("the platform runs in the process that this one was forked from", hint=_FORKED)
+        raise UsageError("the platform is closed", hint="make another one")
 
     def create(self, spec: FunctionSpec, *, version: str | None = None) -> str:
         """Make a function, or a new version of it, which is `$LATEST` as well from then on.
@@ -199,8 +208,8 @@ class LocalPlatform:
 
         return self._submit(work()).result()
 
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Let an alias stand for a version of a function; requests that run are not disturbed.
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Let an alias stand for a version of a function, or for none any more; requests that run are not disturbed.
 
         Raises:
             RefusedError: There is no such function or version.
@@ -252,7 +261,11 @@ class LocalPlatform:
             request_id: Its id; a new one by default.
         """
         work = self.submit(name, payload, qualifier=qualifier, kind=kind, log_tail=log_tail, request_id=request_id)
-        return work.result()
+        try:
+            return work.result()
+        except BaseException:  # as Ctrl-C: nobody waits for the answer any more
+            work.cancel()
+            raise
 
     def submit(
         self,
@@ -289,10 +302,14 @@ class LocalPlatform:
 
     def logs(self, name: str) -> Path:
         """The log of a function; older parts of a long one lie beside it, as `NAME.log.1` and so on."""
-        return self._folder / "logs" / f"{name}.log"
+        return self._folder / LOGS / f"{name}.log"
 
-    def close(self) -> None:
-        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing."""
+    def close(self, *, remove: bool = False) -> None:
+        """End everything. Requests that run fail. In a process forked from the platform's own, this does nothing.
+
+        Args:
+            remove: Whether the logs and the folder go, too.
+        """
         if os.getpid() != self._process:
             return
         with self._closing:
@@ -303,14 +320,11 @@ class LocalPlatform:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._host.guardian.close()
-        self._remove_files()
+        self._remove_files(all_of_them=remove)
 
-    def _remove_files(self) -> None:
+    def _remove_files(self, *, all_of_them: bool = False) -> None:
         shutil.rmtree(self._temporary, ignore_errors=True)
-        # The file stays: who has it open already would else lock one that others do not see. Closing it would not be
-        # enough where a process forked from this one still has it.
-        fcntl.flock(self._lock, fcntl.LOCK_UN)
-        os.close(self._lock)
+        self._claim.release(remove=all_of_them)
 
     def __enter__(self) -> LocalPlatform:
         """The platform itself."""
@@ -321,17 +335,3 @@ class LocalPlatform:
     ) -> None:
         """Close it."""
         self.close()
-
-
-def _claim(folder: Path) -> int:
-    """Make the folder, remove what a platform has left in it that is no more, and keep others out."""
-    (folder / "logs").mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise UsageError(f"another platform uses `{folder}`", hint="close it, or give another folder") from None
-    for left in folder.glob("run-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    return lock

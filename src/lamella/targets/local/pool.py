@@ -17,8 +17,8 @@ from lamella.targets.local.spec import FunctionSpec
 class Pool:
     """Instances of one version.
 
-    A request goes to the instance that was used last, so that those that are not needed grow old; else to one that was
-    started without a request; else a new one starts for it.
+    A request goes to the instance that was used last, so that those that are not needed grow old; else to one that is
+    starting without a request; else a new one starts for it.
 
     Args:
         host: What instances share.
@@ -114,26 +114,35 @@ class Pool:
             for _ in range(count):
                 instances.append(self._start())
                 self._ahead.append(instances[-1])
-            found = await asyncio.gather(*(instance.ready() for instance in instances), return_exceptions=True)
+            found = await asyncio.gather(*map(self._rest_when_ready, instances), return_exceptions=True)
         except BaseException:  # refused, or the caller has given up: nobody would ever take them out
             for instance in instances:
-                if instance in self._ahead:
-                    self._ahead.remove(instance)
-                    self._end(instance)
+                self._leave_ahead(instance, idle=False)
             raise
-        for instance, error in zip(instances, found, strict=True):
-            if instance in self._ahead:  # else a request has taken it already
-                self._ahead.remove(instance)
-                if error is not None or self._closed:
-                    self._end(instance)
-                else:
-                    self._idle.append(instance)
-                    instance.idle_since = asyncio.get_running_loop().time()
-                    instance.rest()
         for error in found:
             if error is not None:
                 raise error
         return count
+
+    async def _rest_when_ready(self, instance: Instance) -> None:
+        try:
+            await instance.ready()
+        except Exception:
+            self._leave_ahead(instance, idle=False)
+            raise
+        self._leave_ahead(instance, idle=instance.alive and not self._closed)
+
+    def _leave_ahead(self, instance: Instance, *, idle: bool) -> None:
+        """An instance that was started without a request is ready, or never will be."""
+        if instance not in self._ahead:  # a request has taken it already
+            return
+        self._ahead.remove(instance)
+        if not idle:
+            self._end(instance)
+            return
+        instance.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(instance)
+        instance.rest()
 
     def _on_exit(self, instance: Instance) -> None:
         """Its process has ended by itself, or somebody has killed it, while it was idle."""

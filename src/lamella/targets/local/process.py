@@ -165,7 +165,8 @@ class Process:
         """The processes that it consists of."""
         if self._cgroup is not None and self._cgroup.holds_processes:
             return self._cgroup.processes()
-        return descendants(self.id)
+        # The id of one that has ended may be somebody else's by now.
+        return [] if self.exited.done() else descendants(self.id)
 
     def peak_bytes(self) -> int:
         """The most memory that it has had: resident sets of its processes, and its temporary files.

@@ -166,7 +166,7 @@ class Run:
 
     async def ready(self, limit_s: float) -> Failure | None:
         """Wait until it asks for its first event; None when it does."""
-        found = await self._settled(limit_s)
+        found = await self._settled(limit_s, said_s=limit_s)
         assert not isinstance(found, Answer)
         return found
 
@@ -176,13 +176,13 @@ class Run:
             return self._exit_failure(self.exited.result())
         self._turn = self._loop.create_future()
         self._api.hand(event)
-        found = await self._settled(limit_s)
+        found = await self._settled(limit_s, said_s=self._spec.timeout_s)
         assert found is not None
         self._process.read_output()
         return found
 
-    async def _settled(self, limit_s: float) -> Answer | Failure | None:
-        late = Failure("Sandbox.Timedout", f"Task timed out after {self._spec.timeout_s:.2f} seconds", "timeout")
+    async def _settled(self, limit_s: float, *, said_s: float) -> Answer | Failure | None:
+        late = Failure("Sandbox.Timedout", f"Task timed out after {said_s:.2f} seconds", "timeout")
         timer = self._loop.call_later(max(0.0, limit_s), self._settle, late)
         try:
             return await self._turn

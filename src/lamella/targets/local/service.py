@@ -26,7 +26,8 @@ class Service:
     Args:
         host: What instances share.
         logs: The folder for logs.
-        concurrency: Requests at the same time, and instances, all functions together.
+        concurrency: Requests at the same time, all functions together.
+        most_instances: Instances at the same time, all functions together.
         burst: Instances of one function that may start in ten seconds; None: any number.
         keep_alive_s: Seconds after which an instance ends that is not used.
         retry_after_s: How long after each failure an event is tried again.
@@ -38,6 +39,7 @@ class Service:
         logs: Path,
         *,
         concurrency: int,
+        most_instances: int,
         burst: int | None,
         keep_alive_s: float,
         retry_after_s: Sequence[float],
@@ -46,7 +48,7 @@ class Service:
         self._host, self._keep_alive_s = host, keep_alive_s
         self.closing = False
         admission = Admission(concurrency=concurrency, burst=burst, clock=loop.time)
-        self.functions = Functions(host, admission, logs, most_instances=concurrency)
+        self.functions = Functions(host, admission, logs, most_instances=most_instances)
         self._events = EventQueue(retry_after_s)
         self._sweeping = loop.create_task(self._sweep())
 

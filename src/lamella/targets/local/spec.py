@@ -18,6 +18,7 @@ ENVIRONMENT_BYTES = 4096
 """All variables together. https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html"""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_HANDLER = re.compile(r"[^\s\0]{1,128}")
 _VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]+")
 
 RESERVED_VARIABLES = frozenset(
@@ -94,6 +95,8 @@ def check_spec(spec: FunctionSpec, limits: Limits) -> None:
     """
     if not _NAME.fullmatch(spec.name):
         raise UsageError(f"`{spec.name}` is no function name", hint="use letters, digits, `-` and `_`, at most 64")
+    if not _HANDLER.fullmatch(spec.handler):
+        raise UsageError(f"`{spec.handler}` is no handler of `{spec.name}`", hint="give `module.function`")
     if not spec.folder.is_dir():
         raise UsageError(f"the package of `{spec.name}` is no folder: {spec.folder}")
     _check_sizes(spec, limits)

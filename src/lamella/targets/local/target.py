@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
+from lamella.packaging.cache import in_use
+from lamella.packaging.unpacked_images import from_images
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
@@ -50,10 +53,13 @@ class LocalTarget:
         self._platforms: dict[str, tuple[LocalPlatform, Limits]] = {}
         self._placed: dict[str, Placed] = {}
         self._changing, self._closed = RLock(), False
+        self._held = ExitStack()
+        if not keeps:
+            self._held.enter_context(in_use())
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
-        functions = functions_of(wanted, build_models(wanted, store=self._store(wanted)))
+        functions = functions_of(wanted, self._built(wanted))
         return changes(self._state.read(wanted.name, wanted.stage), functions)
 
     def apply(self, wanted: Wanted) -> Deployment:
@@ -84,7 +90,8 @@ class LocalTarget:
                 raise
 
     def _apply(self, wanted: Wanted, found: Deployment | None, source: str) -> Deployment:
-        built = [self._kept(wanted, model) for model in build_models(wanted, store=self._store(wanted))]
+        with in_use():
+            built = [self._kept(wanted, model) for model in self._built(wanted)]
         functions = functions_of(wanted, built)
         self._check_free(functions, key_of(wanted.name, wanted.stage))
         number = 1 if found is None else max(version.number for version in found.versions) + 1
@@ -101,8 +108,9 @@ class LocalTarget:
             functions=functions,
         )
         version = replace(version, functions=create_missing(platform, with_known_versions(found, version), version))
-        kept = () if found is None else found.versions[1 - VERSIONS_KEPT :]
-        deployment = Deployment(wanted.name, wanted.stage, "local", source, (*kept, version), number)
+        kept = () if found is None else found.kept(VERSIONS_KEPT - 1)
+        aliases = {} if found is None else found.aliases
+        deployment = Deployment(wanted.name, wanted.stage, "local", source, (*kept, version), number, aliases)
         return self._switch(deployment, found)
 
     def _check_free(self, functions: Sequence[DeployedFunction], key: str) -> None:
@@ -151,7 +159,7 @@ class LocalTarget:
         *,
         stage: str = DEFAULT_STAGE,
         model: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         slice: int | None = None,
         request_id: str | None = None,
     ) -> Answer:
@@ -228,6 +236,19 @@ class LocalTarget:
                 )
             return self._switch(found.at(earlier[-1]), found)
 
+    def set_alias(self, name: str, alias: str, *, to: int | str | None, stage: str = DEFAULT_STAGE) -> Deployment:
+        """Let a name stand for a version, which is kept as long as it does; with `to=None`, no longer.
+
+        The alias is one of every function of that version, too, for those who invoke functions themselves.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not in this version; or there is no such alias.
+            UsageError: The alias is no name, or one that means something else.
+        """
+        with self._changing:
+            found = self._placed_of(name, stage).deployment
+            return self._switch(found.with_alias(alias, to), found)
+
     def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:
         """End a deployment, and leave nothing behind.
 
@@ -264,6 +285,7 @@ class LocalTarget:
             platforms, self._platforms = list(self._platforms.values()), {}
         for platform, _ in platforms:
             platform.close()
+        self._held.close()
 
     def _placed_of(self, name: str, stage: str) -> Placed:
         placed = self._placed.get(key_of(name, stage))
@@ -295,8 +317,14 @@ class LocalTarget:
         except LamellaError:  # one of them is damaged: who knows what it uses
             return
         for source in set(self._platforms) - used:
-            self._platforms.pop(source)[0].close()
-            remove_tree(self._platform_folder(source))
+            self._platforms.pop(source)[0].close(remove=True)
+
+    def _built(self, wanted: Wanted) -> list[BuiltModel]:
+        """Its models as packages: what runs from images is what was unpacked from them."""
+        built = build_models(wanted, store=self._store(wanted))
+        if wanted.delivery != "image":
+            return built
+        return [replace(model, packages=tuple(from_images(model.packages))) for model in built]
 
     def _kept(self, wanted: Wanted, model: BuiltModel) -> BuiltModel:
         if not self._keeps:

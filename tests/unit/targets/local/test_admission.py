@@ -1,5 +1,6 @@
 import pytest
 
+from lamella.errors import UsageError
 from lamella.targets.local.admission import Admission
 from lamella.targets.local.invocation import RefusedError
 
@@ -37,3 +38,14 @@ def test_instances_start_at_a_limited_rate_for_each_function() -> None:
     admission.start("one")
     with pytest.raises(RefusedError):
         admission.start("one")
+
+
+def test_no_more_is_reserved_than_there_is() -> None:
+    admission = Admission(concurrency=5, burst=None, clock=lambda: 0.0)
+    admission.reserve("one", 3)
+    with pytest.raises(UsageError, match="cannot reserve 3 of 5") as refused:
+        admission.reserve("two", 3)
+    assert refused.value.hint == "others have reserved theirs: 2 are left"
+    admission.reserve("two", 2)
+    admission.reserve("one", 2)
+    admission.reserve("two", 3)

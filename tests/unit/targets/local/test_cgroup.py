@@ -69,6 +69,7 @@ def test_limits_of_version_2(tmp_path: Path) -> None:
     parent = Parent(tmp_path, 2)
     cgroup = Cgroup({"memory": parent, "cpu": parent, "pids": parent, "freezer": parent}, "one")
     (tmp_path / "one/memory.swap.max").touch()
+    (tmp_path / "one/cgroup.freeze").touch()
     cgroup.limit(memory_bytes=128 << 20, processors=0.5)
     cgroup.freeze()
     found = {path.name: path.read_text() for path in (tmp_path / "one").iterdir()}
@@ -95,6 +96,7 @@ def test_limits_of_version_1(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).mkdir()
     cgroup = Cgroup({name: Parent(tmp_path / name, 1) for name in names}, "one")  # type: ignore[misc]
+    (tmp_path / "freezer/one/freezer.state").touch()
     (tmp_path / "memory/one/memory.memsw.limit_in_bytes").touch()
     cgroup.limit(memory_bytes=128 << 20, processors=0.01)
     cgroup.freeze()

@@ -38,6 +38,20 @@ def test_the_end_is_heard_of_where_the_kernel_has_no_pidfd_open(monkeypatch: pyt
     assert b"".join(said) == b"there\n"
 
 
+def test_a_process_that_has_ended_has_no_members() -> None:
+    async def run() -> tuple[list[int], list[int]]:
+        process = start("input()", lambda _: None)
+        before = process.members()
+        await asyncio.wait_for(asyncio.shield(process.exited), 10)
+        after = process.members()
+        await process.end()
+        return [process.id, *before], after
+
+    (number, *before), after = asyncio.run(run())
+    assert before == [number]
+    assert after == []  # its id may be another process's
+
+
 MUCH = """
 import fcntl, os
 fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)

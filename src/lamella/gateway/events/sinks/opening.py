@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from lamella.errors import UsageError
 from lamella.gateway.events.deployed import Find
+from lamella.gateway.events.shown import shown
 from lamella.gateway.events.sinks.base import Sink
 from lamella.gateway.events.sinks.deployment import DeploymentSink
 from lamella.gateway.events.sinks.objects import ObjectSink
-from lamella.gateway.events.sinks.sqlite import SCHEME as SQLITE_SCHEME
+from lamella.gateway.events.sinks.sql import DRIVERS as SQL_DRIVERS
+from lamella.gateway.events.sinks.sql import open_sql
 from lamella.gateway.events.sinks.sqlite import open_sqlite
 from lamella.gateway.events.sinks.webhook import WebhookSink
 from lamella.gateway.events.trigger import DEPLOYMENT_SCHEME, THEN
@@ -17,7 +19,7 @@ from lamella.targets.addresses import read_address
 from lamella.targets.state import check_name
 
 _STORES = ("file", "s3")
-_OTHER_SQL = ("postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle", "duckdb")
+_JSON_ONLY = ("sqlite", "http", "https", *SQL_DRIVERS)
 
 
 def open_sink(uri: str, form: Form, find: Find) -> Sink:
@@ -34,20 +36,21 @@ def open_sink(uri: str, form: Form, find: Find) -> Sink:
     """
     if uri.startswith(DEPLOYMENT_SCHEME):
         return _deployment(uri, form, find)
-    scheme = uri.partition("://")[0]
+    scheme = uri.partition("://")[0].partition("+")[0]
     if scheme in _STORES:
         return ObjectSink(open_store(uri), form)
-    if scheme in _OTHER_SQL:
-        raise UsageError(f"rows cannot go to `{scheme}` yet", hint="give `sqlite:///path/file.db?table=results`")
-    if form != "json" and (uri.startswith(SQLITE_SCHEME) or scheme in ("http", "https")):
+    if scheme in _JSON_ONLY and form != "json":
         raise UsageError(f"`{scheme}` takes results as `json`, not as `{form}`", hint="leave `--as` out")
-    if uri.startswith(SQLITE_SCHEME):
+    if scheme == "sqlite":
         return open_sqlite(uri)
+    if scheme in SQL_DRIVERS:
+        return open_sql(uri)
     if scheme in ("http", "https"):
         return WebhookSink(uri)
     raise UsageError(
-        f"results cannot go to `{uri}`: `{scheme}` is not known",
-        hint="outputs are `file://`, `s3://`, `sqlite://`, `http://`, `https://` and `deployment://`",
+        f"results cannot go to `{shown(uri)}`: `{scheme}` is not known",
+        hint="outputs are `file://`, `s3://`, `sqlite://`, `postgresql://`, `mysql://`, `mariadb://`, `http://`, "
+        "`https://` and `deployment://`",
     )
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from lamella.errors import RemoteError, UsageError
 from lamella.gateway.events.sinks.base import FinalError, Result
-from lamella.runtime.forms import json_entries
+from lamella.gateway.events.sinks.rows import COLUMNS, COLUMNS_HINT, row_of, table_of
 from lamella.stores.directory import path_of
 
 SCHEME = "sqlite://"
-COLUMNS = ("request_id", "deployment", "source", "key", "etag", "written", "outputs")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_DEFAULT_TABLE = "results"
 _BUSY_S = 10.0  # as long as others may keep the file locked
 
 
@@ -37,24 +33,15 @@ class SqliteSink:
 
     def deliver(self, result: Result) -> None:
         """Write a row."""
-        row = (
-            result.request_id,
-            result.deployment,
-            result.source,
-            result.key,
-            result.etag,
-            datetime.now(UTC).isoformat(timespec="milliseconds"),
-            json.dumps(json_entries(result.outputs), allow_nan=False),
-        )
+        row = {name: _stored(value) for name, value in row_of(result).items()}
         columns = ", ".join(f"{column} TEXT NOT NULL" for column in COLUMNS)
-        marks = ", ".join("?" * len(COLUMNS))
+        marks = ", ".join(f":{column}" for column in COLUMNS)
         try:
             with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as connection, connection:
                 connection.execute(f'CREATE TABLE IF NOT EXISTS "{self._table}" ({columns}, PRIMARY KEY (request_id))')
-                connection.execute(
-                    f'INSERT OR REPLACE INTO "{self._table}" ({", ".join(COLUMNS)}) VALUES ({marks})',
-                    row,
-                )
+                # Not `INSERT OR REPLACE`: a table that was there may have no primary key.
+                connection.execute(f'DELETE FROM "{self._table}" WHERE request_id = :request_id', row)
+                connection.execute(f'INSERT INTO "{self._table}" ({", ".join(COLUMNS)}) VALUES ({marks})', row)
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
@@ -62,9 +49,18 @@ class SqliteSink:
         if "column" in str(error):
             return FinalError(
                 f"the table `{self._table}` in `{self._path}` has other columns: {error}",
-                hint=f"give another table, or one with the columns {', '.join(COLUMNS)}",
+                hint=COLUMNS_HINT,
             )
         return RemoteError(f"no row can be written to `{self._path}`: {error}", hint="see to its rights and space")
+
+
+def _stored(value: object) -> str:
+    """A value as text, the only type that is used here."""
+    if isinstance(value, str):
+        return value
+    return (
+        value.isoformat(timespec="milliseconds") if isinstance(value, datetime) else json.dumps(value, allow_nan=False)
+    )
 
 
 def open_sqlite(uri: str) -> SqliteSink:
@@ -75,10 +71,12 @@ def open_sqlite(uri: str) -> SqliteSink:
     """
     place, _, query = uri.partition("?")
     settings = dict(parse_qsl(query, keep_blank_values=True))
-    table = settings.pop("table", _DEFAULT_TABLE)
-    if settings or not _NAME.fullmatch(table):
-        reason = f"`{table}` is no name of a table" if not settings else f"`{next(iter(settings))}` is no setting"
-        raise UsageError(f"`{uri}` cannot be opened: {reason}", hint="give `sqlite:///path/file.db?table=results`")
+    table = table_of(settings, uri)
+    if unknown := settings.keys() - {"table"}:
+        raise UsageError(
+            f"`{uri}` cannot be opened: `{min(unknown)}` is no setting",
+            hint="give `sqlite:///path/file.db?table=results`",
+        )
     path = file_of(place)
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from contextlib import closing
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from lamella.errors import RemoteError, UsageError
+from lamella.gateway.events.shown import shown
 from lamella.gateway.events.sinks.base import FinalError, Result
 from lamella.runtime.forms import json_entries
 
@@ -21,7 +22,7 @@ _PASSING = frozenset({408, 409, 423, 425, 429})
 class WebhookSink:
     """Posts each result as JSON. Any answer of 2xx is a success; redirects are not followed.
 
-    `Idempotency-Key` is the same for the same object with the same content, so that the receiver can tell repetitions.
+    `Idempotency-Key` is the request's id, the same whenever a result is repeated, so that the receiver can tell.
 
     Args:
         url: Where to.
@@ -46,7 +47,7 @@ class WebhookSink:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "lamella",
-            "Idempotency-Key": f"{quote(result.key)}:{quote(result.etag)}",
+            "Idempotency-Key": result.request_id,
         }
         try:
             status, location = self._post(json.dumps(content, allow_nan=False).encode(), headers)
@@ -69,7 +70,8 @@ class WebhookSink:
             return
         if 300 <= status < 400:
             raise FinalError(
-                f"`{self._shown}` redirects to `{location}`, which is not followed", hint="give the URL that answers"
+                f"`{self._shown}` redirects to `{shown(location or '')}`, which is not followed",
+                hint="give the URL that answers",
             )
         if status < 500 and status not in _PASSING:
             raise FinalError(
@@ -90,7 +92,9 @@ def _checked(url: str) -> SplitResult:
     except ValueError:  # a port that is no number, a broken address
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"`{url}` is no URL of a webhook", hint="give one such as `https://example.org/results`")
+        raise UsageError(
+            f"`{shown(url)}` is no URL of a webhook", hint="give one such as `https://example.org/results`"
+        )
     if parts.username is not None or parts.password is not None:  # URIs are shown, logged and passed on
         raise UsageError("the URL of the webhook holds credentials", hint="leave them out")
     return parts
