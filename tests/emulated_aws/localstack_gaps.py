@@ -1,5 +1,6 @@
 """What CloudFormation does and LocalStack does not: resources change where they are, unless their identity changes."""
 
+from botocore.exceptions import ClientError
 from localstack.aws.api.cloudformation import ChangeAction, ChangeSetType, StackStatus
 from localstack.services.cloudformation.engine.v2.change_set_model_executor import (
     ChangeSetModelExecutor,
@@ -22,6 +23,8 @@ def fill() -> None:
     ChangeSetModelExecutor.execute = _execute
     LambdaAliasProvider.update = _update_alias
     S3BucketProvider.update = _update_bucket
+    S3BucketProvider._create_bucket_if_does_not_exist = _create_bucket
+    S3BucketProvider.delete = _delete_bucket
     LogsLogGroupProvider.update = _update_log_group
 
 
@@ -103,6 +106,29 @@ def _update_bucket(self, request):
         **(told or {"Bucket": request.desired_state["BucketName"], "NotificationConfiguration": {}})
     )
     return _done(request)
+
+
+def _create_bucket(_self, model, region, s3):
+    """Where there is one already, whosever it is, CloudFormation refuses; LocalStack takes it as the stack's."""
+    place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    try:
+        s3.create_bucket(Bucket=model["BucketName"], **place)
+    except ClientError:
+        _others.add(model["BucketName"])
+        raise
+
+
+_others = set()
+_deleted = S3BucketProvider.delete
+
+
+def _delete_bucket(self, request):
+    """CloudFormation deletes nothing that it could not make."""
+    name = request.desired_state["BucketName"]
+    if name not in _others:
+        return _deleted(self, request)
+    _others.discard(name)
+    return ProgressEvent(status=OperationStatus.SUCCESS, resource_model={})
 
 
 def _update_log_group(_self, request):

@@ -90,7 +90,7 @@ def test_an_update_that_fails_lets_the_version_before_answer(one: Path, tmp_path
 
 def test_a_bucket_of_somebody_else_is_not_touched(one: Path) -> None:
     bucket = str(Names(NAME, "dev", REGION, Account(REGION).number).bucket)
-    somebody = boto3.client("s3", region_name=REGION, aws_access_key_id="111111111111")
+    somebody = boto3.client("s3", region_name=REGION, aws_access_key_id="111111111111", aws_secret_access_key="secret")
     somebody.create_bucket(Bucket=bucket)
     somebody.put_object(Bucket=bucket, Key="precious", Body=b"x")
     with pytest.raises(RemoteError, match="AWS::S3::Bucket") as caught:

@@ -107,8 +107,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         check_digests(manifest, directory)
         shared = _shared(interpreter, parts, root, s3=speaks_s3(store))
         functions = [_function(name, part, manifest, delivery) for part in parts]
-        described = [] if door is None else [models_item({door: workflow_of(manifest, functions)})]
-        common = (*_items(shared), *described)
+        front = [] if door is None else [models_item({door: workflow_of(manifest, functions)})]
+        common = (*_items(shared), *front)
         for part, function in zip(parts, functions, strict=True):  # before the weights are read
             own = deliver(part.unread(), function).own_items
             check_size(platform, delivery, part.entry.index, (*common, *own))

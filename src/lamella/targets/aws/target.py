@@ -287,11 +287,12 @@ class AwsTarget:
     def set_alias(self, name: str, alias: str, *, to: int | str | None, stage: str = DEFAULT_STAGE) -> Deployment:
         """Let a name stand for a version, which is kept as long as it does; with `to=None`, no longer.
 
-        It is known to whoever asks through Lamella; the functions themselves have the alias `live` only.
+        It is a name for requests through Lamella: functions on AWS get no alias for it.
 
         Raises:
             NotDeployedError: Nothing is deployed under this name, or not in this version; or there is no such alias.
             UsageError: The alias is no name, or one that means something else.
+            RemoteError: AWS refuses.
         """
         record, outputs = self._found(self._names(name, stage))
         record = replace(record, deployment=record.deployment.with_alias(alias, to))
@@ -423,7 +424,7 @@ class AwsTarget:
 def _with(found: Record | None, wanted: Wanted, settings: Settings, version: Version, release: Release) -> Record:
     """A record with a new version, and as many of the earlier ones as are kept."""
     kept = () if found is None else found.deployment.kept(VERSIONS_KEPT - 1)
-    if found is not None and found.deployment.live not in {each.number for each in kept}:
+    if found is not None and found.deployment.version not in kept:
         kept = (found.deployment.version, *kept)  # it answers until the new one does
     numbers = [each.number for each in kept]
     functions = {} if found is None else {number: found.functions[number] for number in numbers}
