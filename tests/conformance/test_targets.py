@@ -14,7 +14,7 @@ import lamella
 from lamella.errors import InputError, LamellaError, UsageError
 from lamella.platforms import load_platform
 from lamella.stores.opening import open_store
-from lamella.targets.base import Deployment, NotDeployedError, Target, Wanted
+from lamella.targets.base import VERSIONS_KEPT, Deployment, NotDeployedError, Target, Wanted
 from lamella.targets.local.target import LocalTarget
 
 Open = Callable[[Path], LocalTarget]
@@ -208,6 +208,35 @@ def test_a_rollback_goes_to_any_version_that_is_kept(place: Place, tmp_path: Pat
         place.target.rollback("model", to=4)
     assert "1, 2, 3" in (caught.value.hint or "")
     assert place.target.rollback("model").live == 1
+
+
+def test_a_version_with_an_alias_is_kept_and_answers_by_it(place: Place, tmp_path: Path) -> None:
+    old, new = sliced(models.mlp(tmp_path / "old.onnx")), sliced(models.mlp(tmp_path / "new.onnx", layers=6))
+    place.target.apply(wanted(old))
+    assert place.target.set_alias("model", "stable", to=1).aliases == {"stable": 1}
+    for memory_mb in range(1769, 1769 + VERSIONS_KEPT):
+        deployment = place.target.apply(wanted(new, memory_mb=memory_mb))
+    kept = [version.number for version in deployment.versions]
+    assert kept == [1, *range(deployment.live - VERSIONS_KEPT + 1, deployment.live + 1)]
+    place.reopen()
+    found = place.target.infer("model", {"x": X}, version="stable").outputs["y"]
+    np.testing.assert_allclose(found, expected(old, x=X)["y"], rtol=1e-5, atol=1e-6)
+    assert_answers(place.target, new, x=X)
+    assert place.target.set_alias("model", "stable", to="live").aliases == {"stable": deployment.live}
+    assert [v.number for v in place.target.apply(wanted(old)).versions] == list(range(3, 8))
+    place.target.set_alias("model", "stable", to=None)
+    for alias, to, error in (
+        ("stable", None, NotDeployedError),
+        ("canary", 99, NotDeployedError),
+        ("live", 7, UsageError),
+        ("7", 7, UsageError),
+        ("a/b", 7, UsageError),
+    ):
+        with pytest.raises(error) as caught:
+            place.target.set_alias("model", alias, to=to)
+        assert caught.value.hint
+    with pytest.raises(NotDeployedError, match="no alias `stable`"):
+        place.target.infer("model", {"x": X}, version="stable")
 
 
 def two_models(tmp_path: Path, **options: Any) -> Wanted:

@@ -556,6 +556,29 @@ def test_versions_are_chosen_on_the_command_line(cli: CommandLine, tmp_path: Pat
     assert cli.json("infer", "app", "--result", sent)["outputs"][0]["name"] == "y"
 
 
+def test_an_alias_stands_for_a_version(cli: CommandLine, tmp_path: Path) -> None:
+    models.mlp(tmp_path / "new.onnx", layers=6)
+    np.save(tmp_path / "x.npy", X)
+    for model in ("mlp.onnx", "new.onnx"):
+        cli("deploy", model, "--slices", "1", "--memory", "1769", "--name", "app")
+    assert cli.json("alias", "app", "first", "--to", "1")["aliases"] == {"first": 1}
+    cli("infer", "app", "--input", "x=x.npy", "-o", "out.npz", "--version", "first")
+    with np.load(tmp_path / "out.npz") as saved:
+        np.testing.assert_allclose(saved["y"], expected(tmp_path / "mlp.onnx", x=X)["y"], rtol=1e-5, atol=1e-6)
+    functions = cli.json("status", "app")["deployments"][0]["functions_url"]
+    assert "first" in cli("alias", "app").stdout
+    assert "live, first" not in cli("status", "app").stdout
+    assert json.loads(ask(cli, "/v2/models/app/versions/first")[2])["name"] == "app"
+    event = json.dumps({"lamella": "ping"}).encode()
+    place = f"{functions}/2015-03-31/functions/app-dev-slice-0/invocations?Qualifier=first"
+    with urlopen(Request(place, event)) as answer:
+        assert json.load(answer)["lamella"] == "pong"
+    assert "no alias `second`" in cli("infer", "app", "--random", "--version", "second", status=2).stderr
+    assert "or removed" in cli("alias", "app", "first", status=2).stderr
+    assert cli.json("alias", "app", "first", "--remove")["aliases"] == {}
+    assert "no alias `first`" in cli("infer", "app", "--random", "--version", "first", status=2).stderr
+
+
 def test_asynchronous_requests_are_answered_later_and_outlive_a_restart(cli: CommandLine, tmp_path: Path) -> None:
     cli("deploy", "mlp.onnx", "--slices", "2", "--memory", "1769")
     frame = encode({"x": X})

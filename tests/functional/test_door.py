@@ -208,7 +208,9 @@ def test_requests_are_answered_later(deployed: tuple[str, Deployed], expected: A
     )
     status, found = until_answered(door, headers["Location"])
     assert (status, "has shape [1]" in found["error"]) == (400, True)
-    assert keys(store) == []
+    deadline = monotonic() + 60
+    while keys(store):  # the answer is there first: nothing is lost if the function ends in between
+        assert monotonic() < deadline
 
 
 def until_answered(door: Deployed, location: str) -> tuple[int, dict[str, Any]]:

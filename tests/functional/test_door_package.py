@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.functional.doors import AWS, CREDENTIALS, http_event
+from tests.functional.emulator import emulate
 from tests.functional.runtime_api import runtime_api
 
 from lamella.packaging.door import HANDLER, DoorPackage, build_door
@@ -92,6 +94,20 @@ def test_a_door_runs_under_both_runtime_clients(package: DoorPackage, client: st
     assert [answer["statusCode"] for answer in answers] == [200, 200, 404]
     assert json.loads(answers[1]["body"])["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
     assert (error.kind, error.json()["errorType"]) == ("error", "InputError")
+
+
+def test_a_door_runs_in_aws_s_emulator(package: DoorPackage, tmp_path: Path) -> None:
+    own = {
+        **environment(package),
+        "PYTHONPATH": os.pathsep.join([str(package.folder), *_site_packages("awslambdaric")]),
+    }
+    with emulate(package.folder, HANDLER, program=tmp_path / "rie", environment=own) as port:
+        for path, status in (("/v2/models/a", 200), ("/v2/models/nobody", 404)):
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
+            event = json.dumps(http_event("GET", path)).encode()
+            connection.request("POST", "/2015-03-31/functions/function/invocations", event)
+            assert json.loads(connection.getresponse().read())["statusCode"] == status
+            connection.close()
 
 
 def _ask(api: Any, event: dict[str, Any]) -> Any:

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
-import os
-import platform as machine
-import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.functional.emulator import emulate
 from tests.functional.local_functions import LIMITS, answer, create, write_package
 
 from lamella.targets.local.platform import FunctionSpec, LocalPlatform
@@ -251,50 +246,11 @@ def test_awslambdaric_reports_a_start_that_fails(platform: LocalPlatform, tmp_pa
     assert len(kinds) == 1, kinds
 
 
-def emulator() -> Path:
-    """AWS's Runtime Interface Emulator, from the wheel of its command line for serverless applications."""
-    architecture = "arm64" if machine.machine() in ("arm64", "aarch64") else "x86_64"
-    file = Path(sys.prefix) / "emulator" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
-    if not file.exists():
-        pytest.skip("the Runtime Interface Emulator is not there (pip install --no-deps --target emulator aws-sam-cli)")
-    return file
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def emulated(tmp_path: Path) -> Iterator[int]:
     """The package `tmp_path/package` in AWS's emulator; its port."""
-    if sys.platform != "linux":
-        pytest.skip("the emulator is a Linux program")
-    if importlib.util.find_spec("awslambdaric") is None:
-        pytest.skip("awslambdaric is not installed")
-    program = tmp_path / "rie"
-    program.write_bytes(emulator().read_bytes())
-    program.chmod(0o755)
-    outside, inside = free_port(), free_port()
-    process = subprocess.Popen(
-        [program, "--runtime-interface-emulator-address", f"127.0.0.1:{outside}", "--runtime-api-address",
-         f"127.0.0.1:{inside}", sys.executable, "-m", "awslambdaric", "app.handle"],
-        cwd=tmp_path / "package", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", outside)).close()
-                break
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-        yield outside
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with emulate(tmp_path / "package", "app.handle", program=tmp_path / "rie") as port:
+        yield port
 
 
 def test_the_runtime_interface_emulator_gives_the_same_answers(

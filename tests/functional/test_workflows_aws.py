@@ -45,12 +45,18 @@ def machine(endpoint: str, state: dict[str, Any]) -> str:
     return str(arn)
 
 
-def running(endpoint: str, arn: str, folder: Path) -> Running:
-    caller = AwsCaller(endpoint_url=endpoint)
+@pytest.fixture
+def caller(endpoint: str) -> Iterator[AwsCaller]:
+    made = AwsCaller(endpoint_url=endpoint)
+    yield made
+    made.close()
+
+
+def running(caller: AwsCaller, arn: str, folder: Path) -> Running:
     return Running(MODEL, Place("standard", arn, 1000), caller, folder.as_uri(), ReferencedTensors())
 
 
-def test_a_state_machine_s_output_is_read(endpoint: str, tmp_path: Path) -> None:
+def test_a_state_machine_s_output_is_read(endpoint: str, caller: AwsCaller, tmp_path: Path) -> None:
     frame = encode_frame({"y": Y}, kind="outputs").decode()
     parts = [{"frame": frame, "references": [], "timing": timing_document(Timing())}]
     state = {
@@ -58,19 +64,19 @@ def test_a_state_machine_s_output_is_read(endpoint: str, tmp_path: Path) -> None
         "Parameters": {"request_id.$": "$.request_id", "parts": parts, "timings": {"0": timing_document(Timing())}},
         "End": True,
     }
-    ran = running(endpoint, machine(endpoint, state), tmp_path).infer({"y": Y}, timeout_s=60)
+    ran = running(caller, machine(endpoint, state), tmp_path).infer({"y": Y}, timeout_s=60)
     np.testing.assert_array_equal(ran.outputs["y"], Y)
 
 
-def test_a_state_machine_s_failure_is_read(endpoint: str, tmp_path: Path) -> None:
+def test_a_state_machine_s_failure_is_read(endpoint: str, caller: AwsCaller, tmp_path: Path) -> None:
     cause = "slice 0: " + json.dumps({"Error": "Sandbox.Timedout", "Cause": "Task timed out after 3.00 seconds"})
     arn = machine(endpoint, {"Type": "Fail", "Error": "Sandbox.Timedout", "Cause": cause})
     with pytest.raises(RemoteError, match=r"slice 0 \(`f0`\) failed: Sandbox.Timedout: Task timed out") as caught:
-        running(endpoint, arn, tmp_path).infer({"y": Y}, timeout_s=60)
+        running(caller, arn, tmp_path).infer({"y": Y}, timeout_s=60)
     assert caught.value.slice == 0
 
 
-def test_a_machine_that_is_not_there_is_told(endpoint: str, tmp_path: Path) -> None:
+def test_a_machine_that_is_not_there_is_told(caller: AwsCaller, tmp_path: Path) -> None:
     arn = f"arn:aws:states:{REGION}:123456789012:stateMachine:nobody"
     with pytest.raises(AwsError, match="StateMachineDoesNotExist"):
-        running(endpoint, arn, tmp_path).infer({"y": Y}, timeout_s=60)
+        running(caller, arn, tmp_path).infer({"y": Y}, timeout_s=60)

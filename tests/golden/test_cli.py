@@ -115,7 +115,7 @@ def check(name: str, text: str) -> None:
 
 
 VERBS = ["inspect", "check", "plan", "platforms", "slice", "run", "verify", "convert", "package"]
-VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "cache", "export", "iam-policy"]
+VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "alias", "cache", "export", "iam-policy"]
 VERBS += ["trigger", "trigger add", "trigger list", "trigger remove"]
 
 

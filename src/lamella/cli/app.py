@@ -12,6 +12,7 @@ from typer.main import get_group
 
 from lamella import __version__
 from lamella.cli import output
+from lamella.cli.alias import alias
 from lamella.cli.cache import cache
 from lamella.cli.check import check
 from lamella.cli.convert import convert
@@ -58,6 +59,7 @@ for _verb, _panel in (
     (status, "Deploy slices"),
     (logs, "Deploy slices"),
     (rollback, "Deploy slices"),
+    (alias, "Deploy slices"),
     (delete, "Deploy slices"),
     (doctor, "Deploy slices"),
     (export, "Deploy slices"),

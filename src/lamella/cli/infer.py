@@ -29,9 +29,12 @@ def infer(
     *,
     stage: Stage = None,
     version: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--version", metavar="N", min=1, rich_help_panel=DEPLOYMENT, help="Ask this version, not the live one."
+            "--version",
+            metavar="N|ALIAS",
+            rich_help_panel=DEPLOYMENT,
+            help="Ask this version, not the live one; by its number, or a name that `lamella alias` gave it.",
         ),
     ] = None,
     inputs: Inputs = None,
@@ -99,7 +102,7 @@ def _specs(model: DeployedModel, to: Address, part: int | None) -> tuple[Sequenc
     raise UsageError(f"`{to}` has no slice {part}", hint=f"its slices are {known}")
 
 
-def _submit(to: Address, feeds: Mapping[str, Array], version: int | None, part: int | None, *, json: bool) -> None:
+def _submit(to: Address, feeds: Mapping[str, Array], version: str | None, part: int | None, *, json: bool) -> None:
     request_id = service().submit(str(to), feeds, version=version, slice=part)
     if json:
         output.json_object("lamella.request/1", {"id": request_id, "status": "running"})

@@ -90,7 +90,7 @@ def _print_one(found: Mapping[str, Any]) -> None:
     versions = [
         (
             str(version["version"]),
-            "live" if version["version"] == found["version"] else "",
+            ", ".join([*(["live"] if version["version"] == found["version"] else []), *version["aliases"]]),
             version["created"],
             ", ".join(version["models"]),
         )

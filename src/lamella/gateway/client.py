@@ -60,13 +60,15 @@ class ServiceClient:
             found: dict[str, Any] = json.loads(response.read())
             return found
 
-    def infer(self, model: str, inputs: Tensors, *, version: int | None = None, slice: int | None = None) -> Inferred:
+    def infer(
+        self, model: str, inputs: Tensors, *, version: int | str | None = None, slice: int | None = None
+    ) -> Inferred:
         """Send a request and wait for its answer.
 
         Args:
             model: Its address, such as `app.bert@prod`.
             inputs: What it takes.
-            version: One that is kept; None: the live one.
+            version: One that is kept, or its alias; None: the live one.
             slice: The one slice to run; None: all.
 
         Raises:
@@ -76,7 +78,7 @@ class ServiceClient:
         with self._answer("POST", _infer_path(model, version), body, headers) as response:
             return _inferred(response)
 
-    def submit(self, model: str, inputs: Tensors, *, version: int | None = None, slice: int | None = None) -> str:
+    def submit(self, model: str, inputs: Tensors, *, version: int | str | None = None, slice: int | None = None) -> str:
         """Send a request whose answer is fetched later, with `result`; returns its id.
 
         Raises:
@@ -127,8 +129,8 @@ class ServiceClient:
                 ) from error
 
 
-def _infer_path(model: str, version: int | None) -> str:
-    return f"/v2/models/{quote(model)}{'' if version is None else f'/versions/{version}'}/infer"
+def _infer_path(model: str, version: int | str | None) -> str:
+    return f"/v2/models/{quote(model)}{'' if version is None else f'/versions/{quote(str(version))}'}/infer"
 
 
 def _content(body: bytes) -> Mapping[str, object]:

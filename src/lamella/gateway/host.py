@@ -20,7 +20,7 @@ from lamella.gateway.views import change_view, deployment_view, wanted_of
 from lamella.runtime.message import Message
 from lamella.runtime.protocol import metadata, read_request, write_response
 from lamella.targets.addresses import read_address, read_deployment
-from lamella.targets.base import Deployment, NotDeployedError, key_of
+from lamella.targets.base import Deployment, key_of
 from lamella.targets.changes import changes
 from lamella.targets.local.tail import LogTail
 from lamella.targets.local.target import LocalTarget
@@ -104,9 +104,7 @@ class Host:
         address = read_address(model)
         found = self._target.find(address.name, stage=address.stage)
         if version is not None:
-            if not version.isdecimal():
-                raise NotDeployedError(f"`{found.key}` has no version `{version}`", hint="give its number")
-            found = found.at(int(version))
+            found = found.at(version)
         found.model(address.model)
         return found
 
@@ -149,6 +147,17 @@ class Host:
         if to is not None and (not isinstance(to, int) or isinstance(to, bool)):
             raise UsageError(f"`{to}` is no version", hint="give its number")
         return self._view(self._target.rollback(address.name, stage=address.stage, to=to))
+
+    def set_alias(self, deployment: str, alias: str, body: bytes) -> Json:
+        """Let a name stand for the version that a JSON object names: `{"to": 2}`; or, with null, for none any more."""
+        address = read_deployment(deployment)
+        try:
+            to = json.loads(body)["to"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"this names no version: {error!r}", hint='send `{"to": NUMBER}`') from error
+        if to is not None and (not isinstance(to, int | str) or isinstance(to, bool)):
+            raise UsageError(f"`{to}` is no version", hint="give its number")
+        return self._view(self._target.set_alias(address.name, alias, to=to, stage=address.stage))
 
     def delete(self, deployment: str, jobs: Jobs) -> Json:
         """End a deployment, and forget its results; says whether the service ends with it, too."""

@@ -81,6 +81,7 @@ class Door:
                 web.post("/lamella/deployments", self._deploy),
                 web.delete("/lamella/deployments/{model}", self._delete),
                 web.post("/lamella/deployments/{model}/rollback", self._rollback),
+                web.put("/lamella/deployments/{model}/aliases/{alias}", self._set_alias),
                 web.get("/lamella/deployments/{model}/logs", self._logs),
                 web.get("/lamella/deployments/{model}/triggers", self._triggers),
                 web.post("/lamella/deployments/{model}/triggers", self._add_trigger),
@@ -178,6 +179,10 @@ class Door:
     async def _rollback(self, request: web.Request) -> web.Response:
         body = await request.read()
         return _json(await self._in_thread(lambda: self._host.rollback(_model(request), body)))
+
+    async def _set_alias(self, request: web.Request) -> web.Response:
+        body, alias = await request.read(), request.match_info["alias"]
+        return _json(await self._in_thread(lambda: self._host.set_alias(_model(request), alias, body)))
 
     async def _triggers(self, request: web.Request) -> web.Response:
         return _json(await self._in_thread(lambda: self._host.triggers(_model(request))))

@@ -34,7 +34,12 @@ def deployment_view(deployment: Deployment, *, url: str, functions_url: str, tok
         ],
         "version": version.number,
         "versions": [
-            {"version": v.number, "created": v.created, "models": [model.file for model in v.models]}
+            {
+                "version": v.number,
+                "created": v.created,
+                "models": [model.file for model in v.models],
+                "aliases": [alias for alias, number in deployment.aliases.items() if number == v.number],
+            }
             for v in deployment.versions
         ],
         "delivery": version.delivery,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException
-from threading import local
 from time import time
 from urllib.parse import urlsplit
 
@@ -38,7 +37,7 @@ class Reply:
 
 
 class AwsHttp:
-    """Sends one request after the other in each thread.
+    """Sends requests. Thread-safe; a connection serves one request at a time.
 
     Args:
         region: Where the services are; None for `AWS_REGION` or `AWS_DEFAULT_REGION`.
@@ -54,7 +53,7 @@ class AwsHttp:
         if not found:
             raise UsageError("AWS cannot be called: there is no region", hint="set `AWS_REGION`")
         self._region, self._credentials, self._endpoint_url = found, credentials, endpoint_url
-        self._open = local()
+        self._idle: dict[str, list[HTTPConnection]] = {}
 
     def send(self, service: str, path: str, headers: Mapping[str, str], body: bytes, *, timeout_s: float) -> Reply:
         """POST a body.
@@ -85,8 +84,11 @@ class AwsHttp:
         )
         place = urlsplit(url)
         key = f"{place.scheme}://{place.netloc}"
-        connections: dict[str, HTTPConnection] = self._open.__dict__
-        used = connections.pop(key, None)
+        idle = self._idle.setdefault(key, [])
+        try:
+            used: HTTPConnection | None = idle.pop()
+        except IndexError:
+            used = None
         connection = used or new_connection(place.scheme, place.netloc)
         try:
             reply = _exchange(connection, place.path, signed, body, timeout_s)
@@ -98,8 +100,14 @@ class AwsHttp:
             if used is None:
                 raise OSError(str(error) or type(error).__name__) from error
             return self.send(service, path, headers, body, timeout_s=timeout_s)
-        connections[key] = connection
+        idle.append(connection)
         return reply
+
+    def close(self) -> None:
+        """Close what is open and not in use."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
 
     def _endpoint(self, service: str) -> str:
         general = os.environ.get(_VARIABLES[service.removeprefix("sync-")]) or os.environ.get(_ANYWHERE)

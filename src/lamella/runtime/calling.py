@@ -92,7 +92,7 @@ class AwsCaller:
         try:
             reply = self._http.send(service, "/", headers, json.dumps(content).encode(), timeout_s=timeout_s)
         except TimeoutError as error:
-            raise AwsError(f"{action} did not answer within {timeout_s:.1f} s", code="Timeout") from error
+            raise AwsError(f"Timeout: {action} did not answer within {timeout_s:.1f} s", code="Timeout") from error
         except OSError as error:
             raise AwsError(f"Step Functions cannot be reached: {error}", code="ConnectionError") from error
         found = _document(reply.body)
@@ -101,6 +101,10 @@ class AwsCaller:
             said = found.get("message") or found.get("Message") or "no reason given"
             raise AwsError(f"Step Functions refuses {action}: {code}: {said}", code=code, hint=_rights(code))
         return found
+
+    def close(self) -> None:
+        """Close the connections that are open and not in use."""
+        self._http.close()
 
 
 def _answered(reply: Reply) -> Answered:

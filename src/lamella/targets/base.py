@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +22,13 @@ DEFAULT_STAGE = "dev"
 DEFAULT_TIMEOUT_S = 60.0
 LEAST_MEMORY_MB = 512
 """The least that a function gets for which nobody chose a size: processor time goes with memory, and starts need it."""
+LIVE = "live"
+"""The alias of the version that answers."""
+
 VERSIONS_KEPT = 5
-"""Versions of a deployment that can be rolled back to, the live one included."""
+"""Versions of a deployment that can be rolled back to, the live one included; those with an alias come on top."""
+
+_ALIAS = re.compile(r"[A-Za-z][\w-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,7 @@ class Deployment:
         platform: Whose limits hold.
         versions: Those that are kept, the oldest first.
         live: Number of the one that answers.
+        aliases: Numbers of others, by the names under which they can be asked. A version with one is kept.
     """
 
     name: str
@@ -161,6 +168,7 @@ class Deployment:
     platform: str
     versions: tuple[Version, ...]
     live: int
+    aliases: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -177,18 +185,44 @@ class Deployment:
         """Where the large values of the version that answers go."""
         return self.version.store
 
-    def at(self, version: int) -> Deployment:
+    def at(self, version: int | str) -> Deployment:
         """The same, as if another version were live.
 
+        Args:
+            version: Its number, also as text, or an alias.
+
         Raises:
-            NotDeployedError: This version is not kept.
+            NotDeployedError: This version is not kept, or there is no such alias.
         """
-        known = [kept.number for kept in self.versions]
-        if version not in known:
-            raise NotDeployedError(
-                f"`{self.key}` has no version {version}", hint=f"there is {', '.join(map(str, known))}"
-            )
-        return replace(self, live=version)
+        known = {**{str(kept.number): kept.number for kept in self.versions}, LIVE: self.live, **self.aliases}
+        if str(version) not in known:
+            what = f"version {version}" if str(version).isdecimal() else f"alias `{version}`"
+            raise NotDeployedError(f"`{self.key}` has no {what}", hint=f"there is {', '.join(known)}")
+        return replace(self, live=known[str(version)])
+
+    def with_alias(self, alias: str, to: int | str | None) -> Deployment:
+        """The same with an alias for a version; with None, without it.
+
+        Raises:
+            NotDeployedError: This version is not kept, or there is no such alias to remove.
+            UsageError: The alias is no name, or one that means something else.
+        """
+        if to is not None:
+            if alias == LIVE or not _ALIAS.fullmatch(alias):
+                raise UsageError(
+                    f"`{alias}` is no alias for a version",
+                    hint="use letters, digits, hyphens and underscores, a letter first, and not `live`",
+                )
+            return replace(self, aliases={**self.aliases, alias: self.at(to).live})
+        if alias not in self.aliases:
+            known = ", ".join(self.aliases) or "none"
+            raise NotDeployedError(f"`{self.key}` has no alias `{alias}`", hint=f"there is {known}")
+        return replace(self, aliases={name: number for name, number in self.aliases.items() if name != alias})
+
+    def kept(self, count: int) -> tuple[Version, ...]:
+        """The last versions of these, and those before that have an alias."""
+        last = {version.number for version in self.versions[-count:]} if count else set()
+        return tuple(each for each in self.versions if each.number in last or each.number in self.aliases.values())
 
     def model(self, name: str | None = None) -> DeployedModel:
         """A model of the version that answers; the only one, where no name is given.
@@ -272,11 +306,14 @@ class Target(Protocol):
         *,
         stage: str = DEFAULT_STAGE,
         model: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         slice: int | None = None,
         request_id: str | None = None,
     ) -> Answer:
-        """Send one request to a model of the live version or another, to all slices or to one of them alone."""
+        """Send one request to a model of the live version or another, to all slices or to one of them alone.
+
+        A version is asked by its number or its alias.
+        """
         ...
 
     def status(self) -> Sequence[Deployment]:
@@ -297,6 +334,10 @@ class Target(Protocol):
 
     def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
         """Let the version before the live one, or a given one that is kept, answer; all models change together."""
+        ...
+
+    def set_alias(self, name: str, alias: str, *, to: int | str | None, stage: str = DEFAULT_STAGE) -> Deployment:
+        """Let a name stand for a version, which is kept as long as it does; with `to=None`, no longer."""
         ...
 
     def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:

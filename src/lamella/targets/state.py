@@ -162,9 +162,11 @@ def _deployment(content: Mapping[str, Any]) -> Deployment:
         platform=str(content["platform"]),
         versions=versions,
         live=int(content["live"]),
+        aliases={str(alias): int(number) for alias, number in content.get("aliases", {}).items()},
     )
-    if found.live not in {version.number for version in versions}:
-        raise ValueError(f"version {found.live} is missing")
+    missing = {found.live, *found.aliases.values()} - {version.number for version in versions}
+    if missing:
+        raise ValueError(f"version {min(missing)} is missing")
     return found
 
 

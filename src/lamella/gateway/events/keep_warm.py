@@ -17,7 +17,7 @@ from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.events.deployed import Target
 from lamella.gateway.events.trigger import Warming
 from lamella.targets.addresses import read_address
-from lamella.targets.local.placing import ALIAS
+from lamella.targets.base import LIVE
 
 PING = b'{"lamella": "ping"}'
 _ANSWER = "pong"
@@ -115,7 +115,7 @@ def keep_warm(warming: Warming, target: Target) -> KeepWarm:
     return KeepWarm(
         warming,
         lambda: [step.function for step in target.find(to.name, stage=to.stage).model(to.model).workflow.steps],
-        lambda function: ping(target.url_of(to.name, stage=to.stage), function, qualifier=ALIAS),
+        lambda function: ping(target.url_of(to.name, stage=to.stage), function, qualifier=LIVE),
     )
 
 

@@ -26,8 +26,8 @@ _API_S = (
 )
 _API_HOST = "execute-api"
 WAY_OUT = (
-    'ask for outputs by reference (`"parameters": {"references": true}`), for fewer of them, or for '
-    "the result later (`Prefer: respond-async`)"
+    'ask for binary tensors (`"parameters": {"binary_data_output": true}`), for outputs by reference '
+    '(`"parameters": {"references": true}`), for fewer of them, or for the result later (`Prefer: respond-async`)'
 )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 
-from lamella import __version__
 from lamella.errors import InputError, UsageError
 from lamella.runtime.door.by_reference import put_references, take_references
 from lamella.runtime.door.http import HttpAnswer, HttpRequest, fits, json_answer, too_large
@@ -18,6 +18,8 @@ from lamella.runtime.running import LONGEST_S, REQUESTS, Ran
 
 EXTENSIONS = ["binary_tensor_data"]
 HEADER = HEADER_LENGTH.lower()
+
+_OWN_VERSION = str(getattr(sys.modules["lamella"], "__version__", ""))  # what importing it by name has is not packaged
 
 
 class UnknownPathError(UsageError):
@@ -48,7 +50,7 @@ class Serving:
         """
         match parts:
             case []:
-                return json_answer({"name": "lamella", "version": __version__, "extensions": EXTENSIONS})
+                return json_answer({"name": "lamella", "version": _OWN_VERSION, "extensions": EXTENSIONS})
             case ["health", "live" | "ready" as what]:
                 return json_answer({what: True})
             case ["models", name]:

@@ -150,8 +150,8 @@ class Functions:
                     hint=f"without namespaces it can only be seen at {mount.source}; see `lamella doctor`",
                 )
 
-    def set_alias(self, name: str, alias: str, number: str) -> None:
-        """Let an alias stand for a version.
+    def set_alias(self, name: str, alias: str, number: str | None) -> None:
+        """Let an alias stand for a version, or for none any more.
 
         Raises:
             UsageError: The alias is no name.
@@ -160,6 +160,9 @@ class Functions:
         if not _ALIAS.fullmatch(alias):
             raise UsageError(f"`{alias}` is no alias", hint="use letters, digits, `-` and `_`, not digits alone")
         function = self.function(name)
+        if number is None:
+            function.aliases.pop(alias, None)
+            return
         if number not in function.versions:
             raise not_found(function_arn(name, number))
         function.aliases[alias] = number

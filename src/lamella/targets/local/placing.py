@@ -13,16 +13,13 @@ from lamella.platforms.base import Limits
 from lamella.runtime.slice_function import STORE_VARIABLE
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
-from lamella.targets.base import DeployedFunction, Deployment, Version
+from lamella.targets.base import LIVE, DeployedFunction, Deployment, Version
 from lamella.targets.local.invoker import LocalInvoker
 from lamella.targets.local.platform import LocalPlatform
 from lamella.targets.local.spec import FunctionSpec, Mount
 from lamella.workflow.chain import Chain, delete_expired, inline_bytes
 
 _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-
-ALIAS = "live"
-"""Points at the version of every function that answers, for those who invoke functions themselves."""
 
 _REFERENCES_KEPT_S = 24 * 3600.0
 """No request takes as long as this: what an older one put into the store is nobody's."""
@@ -42,7 +39,7 @@ class Placed:
     platform: LocalPlatform
     chains: Mapping[tuple[int, str], Chain]
 
-    def chain(self, model: str | None = None, version: int | None = None) -> Chain:
+    def chain(self, model: str | None = None, version: int | str | None = None) -> Chain:
         """Runs a model, in the version that is live or another.
 
         Raises:
@@ -55,14 +52,29 @@ class Placed:
 
 def place(deployment: Deployment, platform: LocalPlatform, *, limits: Limits, idle_s: float) -> Placed:
     """Let the live version of functions that are on the platform answer."""
-    for function in deployment.version.functions:
-        platform.set_alias(function.name, ALIAS, function.version)
+    _point_aliases(deployment, platform)
     chains = {
         (version.number, model): chain
         for version in deployment.versions
         for model, chain in _chains(version, platform, limits=limits, idle_s=idle_s).items()
     }
     return Placed(deployment, platform, chains)
+
+
+def _point_aliases(deployment: Deployment, platform: LocalPlatform) -> None:
+    """Let every alias stand for the functions of its version, and for no others."""
+    wanted = {
+        (function.name, alias): function.version
+        for alias, number in {**deployment.aliases, LIVE: deployment.live}.items()
+        for function in deployment.at(number).version.functions
+    }
+    mine = {function.name for version in deployment.versions for function in version.functions}
+    for status in platform.functions():
+        if status.name in mine:
+            for alias in status.aliases.keys() - {name for function, name in wanted if function == status.name}:
+                platform.set_alias(status.name, alias, None)
+    for (function, alias), version in wanted.items():
+        platform.set_alias(function, alias, version)
 
 
 def _chains(version: Version, platform: LocalPlatform, *, limits: Limits, idle_s: float) -> dict[str, Chain]:

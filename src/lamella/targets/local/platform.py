@@ -208,8 +208,8 @@ class LocalPlatform:
 
         return self._submit(work()).result()
 
-    def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Let an alias stand for a version of a function; requests that run are not disturbed.
+    def set_alias(self, name: str, alias: str, version: str | None) -> None:
+        """Let an alias stand for a version of a function, or for none any more; requests that run are not disturbed.
 
         Raises:
             RefusedError: There is no such function or version.

@@ -108,8 +108,9 @@ class LocalTarget:
             functions=functions,
         )
         version = replace(version, functions=create_missing(platform, with_known_versions(found, version), version))
-        kept = () if found is None else found.versions[1 - VERSIONS_KEPT :]
-        deployment = Deployment(wanted.name, wanted.stage, "local", source, (*kept, version), number)
+        kept = () if found is None else found.kept(VERSIONS_KEPT - 1)
+        aliases = {} if found is None else found.aliases
+        deployment = Deployment(wanted.name, wanted.stage, "local", source, (*kept, version), number, aliases)
         return self._switch(deployment, found)
 
     def _check_free(self, functions: Sequence[DeployedFunction], key: str) -> None:
@@ -158,7 +159,7 @@ class LocalTarget:
         *,
         stage: str = DEFAULT_STAGE,
         model: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         slice: int | None = None,
         request_id: str | None = None,
     ) -> Answer:
@@ -234,6 +235,19 @@ class LocalTarget:
                     f"`{found.key}` has no version before {found.live}", hint=f"the last {VERSIONS_KEPT} are kept"
                 )
             return self._switch(found.at(earlier[-1]), found)
+
+    def set_alias(self, name: str, alias: str, *, to: int | str | None, stage: str = DEFAULT_STAGE) -> Deployment:
+        """Let a name stand for a version, which is kept as long as it does; with `to=None`, no longer.
+
+        The alias is one of every function of that version, too, for those who invoke functions themselves.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not in this version; or there is no such alias.
+            UsageError: The alias is no name, or one that means something else.
+        """
+        with self._changing:
+            found = self._placed_of(name, stage).deployment
+            return self._switch(found.with_alias(alias, to), found)
 
     def delete(self, name: str, *, stage: str = DEFAULT_STAGE) -> None:
         """End a deployment, and leave nothing behind.

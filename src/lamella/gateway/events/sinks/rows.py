@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from lamella.errors import UsageError
-from lamella.gateway.events.forms import json_entries
 from lamella.gateway.events.shown import shown
 from lamella.gateway.events.sinks.base import Result
+from lamella.runtime.forms import json_entries
 
 COLUMNS = ("request_id", "deployment", "source", "key", "etag", "written", "outputs")
 """Columns of a table of results. `request_id` tells a repeated result from a new one."""
