@@ -206,7 +206,7 @@ class Stacks:
 
     def _failure(self, name: str, stack: str, seen: Set[str], what: str) -> RemoteError:
         """What went wrong first: what fails later is mostly cancelled because of it."""
-        events = [_progress(event) for event in reversed(self._events(stack)) if event["EventId"] not in seen]
+        events = [_progress(event) for event in reversed(self._events(stack, seen))]
         failed = [event for event in events if event.status.endswith("_FAILED") and _is_cause(event)]
         said = "; ".join(f"{event.resource} ({event.kind}): {event.reason}" for event in failed[:_SHOWN])
         return RemoteError(f"the stack `{name}` {what}{': ' if said else ''}{said}", hint=_way_out(failed))
@@ -232,20 +232,30 @@ class Stacks:
         """Tell what happens that is not in `seen`, until nothing does; returns the last status."""
         while True:
             found = self._find(stack, deleted=True)
-            for event in reversed(self._events(stack)):
-                if event["EventId"] not in seen:
-                    seen.add(event["EventId"])
-                    self._told(_progress(event))
+            for event in reversed(self._events(stack, seen)):
+                seen.add(event["EventId"])
+                self._told(_progress(event))
             if found is None:
                 return "DELETE_COMPLETE"
             if not _changes(found):
                 return str(found["StackStatus"])
             time.sleep(self._poll_s)
 
-    def _events(self, stack: str) -> list[Any]:
-        """The newest first; of what happened in a stack of this name before, nothing where its id is given."""
-        found = self._account.try_call("cloudformation", "describe_stack_events", *_MISSING, StackName=stack)
-        return [] if found is None else list(found["StackEvents"])
+    def _events(self, stack: str, seen: Set[str] | None = None) -> list[Any]:
+        """What happened in a stack that was not seen, the newest first; with None, the last that did."""
+        given: dict[str, str] = {"StackName": stack}
+        found: list[Any] = []
+        while True:
+            page = self._account.try_call("cloudformation", "describe_stack_events", *_MISSING, **given)
+            if page is None:
+                return found
+            for event in page["StackEvents"]:
+                if seen is not None and event["EventId"] in seen:
+                    return found
+                found.append(event)
+            if seen is None or not page.get("NextToken"):
+                return found
+            given["NextToken"] = page["NextToken"]
 
     def _find(self, stack: str, *, deleted: bool = False) -> dict[str, Any] | None:
         found = self._account.try_call("cloudformation", "describe_stacks", *_MISSING, StackName=stack)

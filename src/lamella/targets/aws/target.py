@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ PLATFORM = "aws-lambda"
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
 _TEMPLATE = "lamella/template.json"
 _WEIGHTS = "weights/"
+_LOOKS = 5  # some services tell of a thing for seconds after it is gone
 
 
 @dataclass(frozen=True)
@@ -310,11 +312,15 @@ class AwsTarget:
         if self._stacks.tags(names.stack) is None:
             raise self._nothing(names)
         self._outputs(names)
-        left = leftovers(self._account, self._remove(names))
-        if left:
-            raise RemoteError(
-                f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
-            )
+        removed = self._remove(names)
+        for _ in range(_LOOKS):
+            left = leftovers(self._account, removed)
+            if not left:
+                return
+            time.sleep(self._poll_s)
+        raise RemoteError(
+            f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
+        )
 
     def _undo(self, names: Names, error: Exception) -> None:
         """Remove what a first deployment has made before it failed."""
@@ -370,7 +376,8 @@ class AwsTarget:
         name, stage = tags.get(_TAG), tags.get(_STAGE_TAG)
         if (name, stage) == (names.name, names.stage):
             return self._stacks.outputs(names.stack)
-        if or_nothing:
+        found = self._stacks.outputs(names.stack)
+        if or_nothing or (found is None and name is None):  # with no tags yet, it was never begun
             return None
         whose = f"`{key_of(name, stage)}`" if name and stage else "somebody else"
         raise UsageError(f"the stack `{names.stack}` is there already, and {whose} made it", hint="choose another name")
