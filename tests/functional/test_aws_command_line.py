@@ -76,7 +76,9 @@ def test_every_verb(slices: Path, tmp_path: Path, home: Path, capsys: pytest.Cap
     assert say(capsys, *deploy, "--memory", "2048", "--yes", "--json")[1]["version"] == 2
     _, back, _ = say(capsys, "rollback", NAME, "--json")
     assert (back["version"], back["functions"][0]["memory_mb"]) == (1, 1769)
-    assert say(capsys, "infer", NAME, "--random", "--version", "2", "--json")[0] == 0
+    _, named, _ = say(capsys, "alias", NAME, "larger", "--to", "2", "--json")
+    assert (named["live"], named["aliases"]) == (1, {"larger": 2})
+    assert say(capsys, "infer", NAME, "--random", "--version", "larger", "--json")[0] == 0
 
     status, _, said = say(capsys, "delete", NAME)
     assert (status, "nothing was deleted" in said) == (2, True)
