@@ -128,6 +128,14 @@ def test_one_name_in_two_places_must_be_told_apart(
         assert say(capsys, "delete", NAME, "--target", "local", "--yes")[0] == 0
 
 
+def test_what_is_on_aws_cannot_hide_what_is_here(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Remembered(home).keep(NAME, "dev", Somewhere(REGION, "gone"))
+    status, found, said = say(capsys, "status", "--json")
+    assert (status, found["deployments"]) == (0, [])
+    assert "what is deployed in `us-east-1` of AWS is not shown: The config profile (gone)" in said
+    assert say(capsys, "status", "--target", "aws", "--profile", "gone", "--json")[0] == 2
+
+
 def test_an_endpoint_on_aws_stays_when_it_is_closed(slices: Path) -> None:
     settings = Settings(region=REGION, python=PYTHON, concurrency=None)
     with lamella.deploy(slices, target="aws", settings=settings, name=NAME, memory_mb=1769) as endpoint:

@@ -49,6 +49,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """What a stack says of itself.
+
+    Attributes:
+        tags: Its tags.
+        outputs: Its outputs; None where it was never complete, or is on its way out.
+    """
+
+    tags: dict[str, str]
+    outputs: dict[str, str] | None
+
+
+@dataclass(frozen=True)
 class Resource:
     """Something in a stack.
 
@@ -77,17 +90,10 @@ class Stacks:
     ) -> None:
         self._account, self._told, self._poll_s = account, told or (lambda _: None), poll_s
 
-    def outputs(self, name: str) -> dict[str, str] | None:
-        """What a stack says of itself; None where there is none that was ever complete."""
+    def find(self, name: str) -> Stack | None:
+        """A stack in whatever state; None where there is none."""
         found = self._find(name)
-        if found is None or found["StackStatus"] in _USELESS or found["StackStatus"].startswith("DELETE"):
-            return None
-        return {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", ())}
-
-    def tags(self, name: str) -> dict[str, str] | None:
-        """The tags of a stack in whatever state; None where there is none."""
-        found = self._find(name)
-        return None if found is None else _tags(found)
+        return None if found is None else Stack(_tags(found), _outputs(found))
 
     def resources(self, name: str) -> list[Resource]:
         """What is in a stack: only what CloudFormation itself has made, and has not deleted."""
@@ -147,10 +153,10 @@ class Stacks:
         if stack is not None:
             self._follow(stack, set(seen))
             self._check(name, stack, seen, is_new=found is None)
-        outputs = self.outputs(name)
-        if outputs is None:
+        made = self.find(name)
+        if made is None or made.outputs is None:
             raise RemoteError(f"the stack `{name}` is gone", hint="deploy it again")
-        return outputs
+        return made.outputs
 
     def delete(self, name: str) -> None:
         """Delete a stack and wait for it; nothing happens where there is none.
@@ -267,6 +273,12 @@ def _changes(stack: Mapping[str, Any]) -> bool:
     """Whether it is on its way to another state. A new one under review waits for somebody."""
     status = str(stack["StackStatus"])
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
+
+
+def _outputs(stack: Mapping[str, Any]) -> dict[str, str] | None:
+    if stack["StackStatus"] in _USELESS or stack["StackStatus"].startswith("DELETE"):
+        return None
+    return {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", ())}
 
 
 def _tags(stack: Mapping[str, Any]) -> dict[str, str]:

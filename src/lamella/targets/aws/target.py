@@ -309,7 +309,7 @@ class AwsTarget:
             RemoteError: Something cannot be deleted; the text names it.
         """
         names = self._names(name, stage)
-        if self._stacks.tags(names.stack) is None:
+        if self._stacks.find(names.stack) is None:
             raise self._nothing(names)
         self._outputs(names)
         removed = self._remove(names)
@@ -370,14 +370,13 @@ class AwsTarget:
         Raises:
             UsageError: The stack of this name is another deployment's, unless that counts as none.
         """
-        tags = self._stacks.tags(names.stack)
-        if tags is None:
+        stack = self._stacks.find(names.stack)
+        if stack is None:
             return None
-        name, stage = tags.get(_TAG), tags.get(_STAGE_TAG)
+        name, stage = stack.tags.get(_TAG), stack.tags.get(_STAGE_TAG)
         if (name, stage) == (names.name, names.stage):
-            return self._stacks.outputs(names.stack)
-        found = self._stacks.outputs(names.stack)
-        if or_nothing or (found is None and name is None):  # with no tags yet, it was never begun
+            return stack.outputs
+        if or_nothing or (stack.outputs is None and name is None):  # with no tags yet, it was never begun
             return None
         whose = f"`{key_of(name, stage)}`" if name and stage else "somebody else"
         raise UsageError(f"the stack `{names.stack}` is there already, and {whose} made it", hint="choose another name")
