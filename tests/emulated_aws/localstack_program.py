@@ -26,6 +26,9 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+NO_NETWORK = 77
+"""Exit status: this machine allows no network of one's own."""
+
 PORT = int(os.environ["PORT"])
 EMULATOR, PYTHON = os.environ["EMULATOR"], os.environ["PYTHON_OF_FUNCTIONS"]
 tempfile.tempdir = os.environ["TEMPORARY"]
@@ -155,7 +158,10 @@ def _failed(body: bytes) -> bool:
 def enter_own_network() -> None:
     """Every thread that is started from now on, and every process, is in it."""
     user = 0 if os.geteuid() == 0 else os.CLONE_NEWUSER
-    os.unshare(user | os.CLONE_NEWNET)
+    try:
+        os.unshare(user | os.CLONE_NEWNET)
+    except PermissionError:
+        sys.exit(NO_NETWORK)
     up, set_flags = 0x1, 0x8914  # IFF_UP, SIOCSIFFLAGS
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", up))

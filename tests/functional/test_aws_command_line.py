@@ -76,7 +76,9 @@ def test_every_verb(slices: Path, tmp_path: Path, home: Path, capsys: pytest.Cap
     assert say(capsys, *deploy, "--memory", "2048", "--yes", "--json")[1]["version"] == 2
     _, back, _ = say(capsys, "rollback", NAME, "--json")
     assert (back["version"], back["functions"][0]["memory_mb"]) == (1, 1769)
-    assert say(capsys, "infer", NAME, "--random", "--version", "2", "--json")[0] == 0
+    _, named, _ = say(capsys, "alias", NAME, "larger", "--to", "2", "--json")
+    assert (named["live"], named["aliases"]) == (1, {"larger": 2})
+    assert say(capsys, "infer", NAME, "--random", "--version", "larger", "--json")[0] == 0
 
     status, _, said = say(capsys, "delete", NAME)
     assert (status, "nothing was deleted" in said) == (2, True)
@@ -124,6 +126,14 @@ def test_one_name_in_two_places_must_be_told_apart(
         assert (status, "nothing is deployed as `shell@dev` in `us-east-1`" in said) == (2, True)
     finally:
         assert say(capsys, "delete", NAME, "--target", "local", "--yes")[0] == 0
+
+
+def test_what_is_on_aws_cannot_hide_what_is_here(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Remembered(home).keep(NAME, "dev", Somewhere(REGION, "gone"))
+    status, found, said = say(capsys, "status", "--json")
+    assert (status, found["deployments"]) == (0, [])
+    assert "what is deployed in `us-east-1` of AWS is not shown: The config profile (gone)" in said
+    assert say(capsys, "status", "--target", "aws", "--profile", "gone", "--json")[0] == 2
 
 
 def test_an_endpoint_on_aws_stays_when_it_is_closed(slices: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lamella.cli import output
-from lamella.errors import UsageError
+from lamella.errors import LamellaError, UsageError
 
 if TYPE_CHECKING:
     from lamella.targets.aws.price import Estimate
@@ -93,6 +93,26 @@ def view(target: AwsTarget, deployment: Deployment) -> dict[str, Any]:
         "region": target.region,
         "stack": target.stack_of(deployment.name, stage=deployment.stage),
     }
+
+
+def views(*, target: str | None, region: str | None, profile: str | None) -> list[dict[str, Any]]:
+    """Every deployment where it is asked for, or where something was deployed from here.
+
+    Raises:
+        LamellaError: AWS refuses. Where nobody asked for AWS, that is a warning: what is on this machine is shown.
+    """
+    from lamella.cli.places import aws_target, places_on_aws
+
+    found, asked = [], target == "aws" or region is not None or profile is not None
+    for place in places_on_aws(target=target, region=region, profile=profile):
+        try:
+            aws = aws_target(*place)
+            found += [view(aws, deployment) for deployment in aws.status()]
+        except LamellaError as error:
+            if asked:
+                raise
+            output.warning(f"what is deployed in `{place[0]}` of AWS is not shown: {error}")
+    return found
 
 
 def show(found: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -68,17 +68,23 @@ def found_on_aws(
     return aws_target(region, profile)
 
 
-def everywhere_on_aws(*, target: str | None, region: str | None, profile: str | None) -> Iterator[AwsTarget]:
-    """The places on AWS that are meant: the one that is named, else those where something was deployed from here."""
+def places_on_aws(
+    *, target: str | None, region: str | None, profile: str | None
+) -> list[tuple[str | None, str | None]]:
+    """Regions and profiles that are meant: those that are named, else where something was deployed from here.
+
+    Raises:
+        UsageError: A flag contradicts another.
+    """
     from lamella.targets.aws.remembered import Remembered
     from lamella.targets.state import home_folder
 
     _check(target, region, profile)
     if target == "aws" or region is not None or profile is not None:
-        yield aws_target(region, profile)
-    elif target is None:
-        for place in Remembered(home_folder()).places():
-            yield aws_target(place.region, place.profile)
+        return [(region, profile)]
+    if target == "local":
+        return []
+    return [(place.region, place.profile) for place in Remembered(home_folder()).places()]
 
 
 def aws_target(region: str | None, profile: str | None) -> AwsTarget:

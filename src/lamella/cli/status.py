@@ -10,7 +10,7 @@ import typer
 from lamella.cli import on_aws, output
 from lamella.cli.deployments import Stage, find, key, print_functions, service, urls
 from lamella.cli.options import Json
-from lamella.cli.places import Profile, Region, Target, everywhere_on_aws, found_on_aws
+from lamella.cli.places import Profile, Region, Target, found_on_aws
 
 
 def status(
@@ -33,11 +33,7 @@ def status(
             return
         find(*wanted)
     local = _deployments() if target != "aws" and region is None and profile is None else []
-    elsewhere = [
-        on_aws.view(aws, deployment)
-        for aws in ([] if wanted else everywhere_on_aws(target=target, region=region, profile=profile))
-        for deployment in aws.status()
-    ]
+    elsewhere = [] if wanted else on_aws.views(target=target, region=region, profile=profile)
     deployments = [
         found
         for found in (*local, *elsewhere)

@@ -15,14 +15,13 @@ from lamella.errors import MissingDependencyError, UsageError
 from lamella.targets.aws.refusals import AwsRefusedError, explained
 
 if TYPE_CHECKING:
-    from botocore.credentials import ReadOnlyCredentials
-
     from lamella.stores.base import Store
 
 ATTEMPTS = 8
 """Of each call that AWS throttles or fails to answer; boto3 waits longer and longer in between."""
 
 _CONNECT_S, _READ_S = 10.0, 910.0  # a function may take 900 s
+_ELSEWHERE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SFN")  # a server that stands for AWS; boto3 finds it, too
 _Json = dict[str, Any]
 
 
@@ -32,16 +31,13 @@ class Account:
     Args:
         region: Which one; by default the one of the environment, or of the profile.
         profile: Of the user's AWS configuration.
-        endpoint_url: Another server for all services; by default what boto3 finds (`AWS_ENDPOINT_URL`).
 
     Raises:
         MissingDependencyError: boto3 is not installed.
         UsageError: There is no such profile, or nobody says which region.
     """
 
-    def __init__(
-        self, region: str | None = None, *, profile: str | None = None, endpoint_url: str | None = None
-    ) -> None:
+    def __init__(self, region: str | None = None, *, profile: str | None = None) -> None:
         try:
             import boto3
         except ImportError:
@@ -49,11 +45,12 @@ class Account:
                 "the target `aws` needs `boto3`, which is not installed", hint="pip install 'lamella[aws]'"
             ) from None
         with explained("the AWS configuration"):
-            self._session = boto3.Session(profile_name=profile, region_name=region)
+            given = region or os.environ.get("AWS_REGION")  # which AWS's other tools read, and boto3 does not
+            self._session = boto3.Session(profile_name=profile, region_name=given)
         if self._session.region_name is None:
             raise UsageError("nobody says which region of AWS", hint="give `--region`, or set `AWS_REGION`")
-        self._endpoint_url = endpoint_url
         self._clients: dict[str, Any] = {}
+        self._stores: dict[str, Store] = {}
         self._lock = RLock()
 
     @property
@@ -69,25 +66,6 @@ class Account:
             RemoteError: The credentials are missing, refused or expired.
         """
         return str(self.call("sts", "get_caller_identity")["Account"])
-
-    @property
-    def endpoint_url(self) -> str | None:
-        """The server that stands for AWS, where it is another."""
-        return self._endpoint_url or os.environ.get("AWS_ENDPOINT_URL")
-
-    def credentials(self) -> ReadOnlyCredentials:
-        """The keys that are valid now.
-
-        Raises:
-            RemoteError: There are none.
-        """
-        with explained("the credentials"):
-            found = self._session.get_credentials()
-            if found is None:
-                from botocore.exceptions import NoCredentialsError
-
-                raise NoCredentialsError
-            return found.get_frozen_credentials()
 
     def call(self, service: str, operation: str, **parameters: object) -> _Json:
         """One call; what AWS throttles is tried again.
@@ -133,11 +111,14 @@ class Account:
             self._client("s3").upload_file(path, bucket, key)
 
     def store(self, uri: str) -> Store:
-        """The bucket behind an `s3://` URI, opened with these credentials."""
+        """The bucket behind an `s3://` URI, opened with these credentials; once, since that takes a while."""
         from lamella.stores.bucket import read_bucket
         from lamella.stores.s3 import S3Store
 
-        return S3Store(read_bucket(uri), session=self._session)
+        with self._lock:
+            if uri not in self._stores:
+                self._stores[uri] = S3Store(read_bucket(uri), session=self._session)
+            return self._stores[uri]
 
     def _client(self, service: str) -> Any:  # noqa: ANN401 - boto3 makes its clients while it runs
         from botocore.config import Config
@@ -153,7 +134,7 @@ class Account:
                     read_timeout=_READ_S,
                     user_agent_extra="lamella",
                     # A server that stands for AWS has one name, where Step Functions wants `sync-` in front of it.
-                    inject_host_prefix=self.endpoint_url is None,
+                    inject_host_prefix=not any(map(os.environ.get, _ELSEWHERE)),
                 )
-                self._clients[service] = self._session.client(service, config=config, endpoint_url=self._endpoint_url)
+                self._clients[service] = self._session.client(service, config=config)
             return self._clients[service]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lamella.errors import RemoteError
 from lamella.targets.aws.account import Account
 
 _AT_ONCE = 1000  # deleted by one call: S3's limit
@@ -56,9 +58,7 @@ class DeploymentBucket:
 
     def remove(self, keys: list[str]) -> None:
         """Delete objects; earlier versions of them expire."""
-        for start in range(0, len(keys), _AT_ONCE):
-            entries = [{"Key": key} for key in keys[start : start + _AT_ONCE]]
-            self._account.call("s3", "delete_objects", Bucket=self.name, Delete={"Objects": entries, "Quiet": True})
+        self._delete([{"Key": key} for key in keys])
 
     def empty(self) -> None:
         """Delete every version of every object, and uploads that broke off; nothing if there is no bucket."""
@@ -66,10 +66,18 @@ class DeploymentBucket:
             return
         for kind in ("Versions", "DeleteMarkers"):
             pages = self._account.pages("s3", "list_object_versions", kind, Bucket=self.name)
-            entries = [{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in pages]
-            for start in range(0, len(entries), _AT_ONCE):
-                deleted = {"Objects": entries[start : start + _AT_ONCE], "Quiet": True}
-                self._account.call("s3", "delete_objects", Bucket=self.name, Delete=deleted)
+            self._delete([{"Key": entry["Key"], "VersionId": entry["VersionId"]} for entry in pages])
         for upload in self._account.pages("s3", "list_multipart_uploads", "Uploads", Bucket=self.name):
             known = {"Bucket": self.name, "Key": upload["Key"], "UploadId": upload["UploadId"]}
             self._account.call("s3", "abort_multipart_upload", **known)
+
+    def _delete(self, entries: Sequence[Mapping[str, str]]) -> None:
+        for start in range(0, len(entries), _AT_ONCE):
+            wanted = {"Objects": list(entries[start : start + _AT_ONCE]), "Quiet": True}
+            refused = self._account.call("s3", "delete_objects", Bucket=self.name, Delete=wanted).get("Errors", ())
+            if refused:
+                first = refused[0]
+                raise RemoteError(
+                    f"`s3://{self.name}/{first.get('Key')}` cannot be deleted: {first.get('Code')}",
+                    hint="see what the bucket's policy and its locks allow",
+                )

@@ -49,6 +49,19 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """What a stack says of itself.
+
+    Attributes:
+        tags: Its tags.
+        outputs: Its outputs; None where it was never complete, or is on its way out.
+    """
+
+    tags: dict[str, str]
+    outputs: dict[str, str] | None
+
+
+@dataclass(frozen=True)
 class Resource:
     """Something in a stack.
 
@@ -77,17 +90,10 @@ class Stacks:
     ) -> None:
         self._account, self._told, self._poll_s = account, told or (lambda _: None), poll_s
 
-    def outputs(self, name: str) -> dict[str, str] | None:
-        """What a stack says of itself; None where there is none that was ever complete."""
+    def find(self, name: str) -> Stack | None:
+        """A stack in whatever state; None where there is none."""
         found = self._find(name)
-        if found is None or found["StackStatus"] in _USELESS or found["StackStatus"].startswith("DELETE"):
-            return None
-        return {entry["OutputKey"]: entry["OutputValue"] for entry in found.get("Outputs", ())}
-
-    def tags(self, name: str) -> dict[str, str] | None:
-        """The tags of a stack in whatever state; None where there is none."""
-        found = self._find(name)
-        return None if found is None else _tags(found)
+        return None if found is None else Stack(_tags(found), _outputs(found))
 
     def resources(self, name: str) -> list[Resource]:
         """What is in a stack: only what CloudFormation itself has made, and has not deleted."""
@@ -147,10 +153,10 @@ class Stacks:
         if stack is not None:
             self._follow(stack, set(seen))
             self._check(name, stack, seen, is_new=found is None)
-        outputs = self.outputs(name)
-        if outputs is None:
+        made = self.find(name)
+        if made is None or made.outputs is None:
             raise RemoteError(f"the stack `{name}` is gone", hint="deploy it again")
-        return outputs
+        return made.outputs
 
     def delete(self, name: str) -> None:
         """Delete a stack and wait for it; nothing happens where there is none.
@@ -206,7 +212,7 @@ class Stacks:
 
     def _failure(self, name: str, stack: str, seen: Set[str], what: str) -> RemoteError:
         """What went wrong first: what fails later is mostly cancelled because of it."""
-        events = [_progress(event) for event in reversed(self._events(stack)) if event["EventId"] not in seen]
+        events = [_progress(event) for event in reversed(self._events(stack, seen))]
         failed = [event for event in events if event.status.endswith("_FAILED") and _is_cause(event)]
         said = "; ".join(f"{event.resource} ({event.kind}): {event.reason}" for event in failed[:_SHOWN])
         return RemoteError(f"the stack `{name}` {what}{': ' if said else ''}{said}", hint=_way_out(failed))
@@ -232,20 +238,30 @@ class Stacks:
         """Tell what happens that is not in `seen`, until nothing does; returns the last status."""
         while True:
             found = self._find(stack, deleted=True)
-            for event in reversed(self._events(stack)):
-                if event["EventId"] not in seen:
-                    seen.add(event["EventId"])
-                    self._told(_progress(event))
+            for event in reversed(self._events(stack, seen)):
+                seen.add(event["EventId"])
+                self._told(_progress(event))
             if found is None:
                 return "DELETE_COMPLETE"
             if not _changes(found):
                 return str(found["StackStatus"])
             time.sleep(self._poll_s)
 
-    def _events(self, stack: str) -> list[Any]:
-        """The newest first; of what happened in a stack of this name before, nothing where its id is given."""
-        found = self._account.try_call("cloudformation", "describe_stack_events", *_MISSING, StackName=stack)
-        return [] if found is None else list(found["StackEvents"])
+    def _events(self, stack: str, seen: Set[str] | None = None) -> list[Any]:
+        """What happened in a stack that was not seen, the newest first; with None, the last that did."""
+        given: dict[str, str] = {"StackName": stack}
+        found: list[Any] = []
+        while True:
+            page = self._account.try_call("cloudformation", "describe_stack_events", *_MISSING, **given)
+            if page is None:
+                return found
+            for event in page["StackEvents"]:
+                if seen is not None and event["EventId"] in seen:
+                    return found
+                found.append(event)
+            if seen is None or not page.get("NextToken"):
+                return found
+            given["NextToken"] = page["NextToken"]
 
     def _find(self, stack: str, *, deleted: bool = False) -> dict[str, Any] | None:
         found = self._account.try_call("cloudformation", "describe_stacks", *_MISSING, StackName=stack)
@@ -257,6 +273,12 @@ def _changes(stack: Mapping[str, Any]) -> bool:
     """Whether it is on its way to another state. A new one under review waits for somebody."""
     status = str(stack["StackStatus"])
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
+
+
+def _outputs(stack: Mapping[str, Any]) -> dict[str, str] | None:
+    if stack["StackStatus"] in _USELESS or stack["StackStatus"].startswith("DELETE"):
+        return None
+    return {entry["OutputKey"]: entry["OutputValue"] for entry in stack.get("Outputs", ())}
 
 
 def _tags(stack: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ PLATFORM = "aws-lambda"
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
 _TEMPLATE = "lamella/template.json"
 _WEIGHTS = "weights/"
+_LOOKS = 5  # some services tell of a thing for seconds after it is gone
 
 
 @dataclass(frozen=True)
@@ -307,14 +309,18 @@ class AwsTarget:
             RemoteError: Something cannot be deleted; the text names it.
         """
         names = self._names(name, stage)
-        if self._stacks.tags(names.stack) is None:
+        if self._stacks.find(names.stack) is None:
             raise self._nothing(names)
         self._outputs(names)
-        left = leftovers(self._account, self._remove(names))
-        if left:
-            raise RemoteError(
-                f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
-            )
+        removed = self._remove(names)
+        for _ in range(_LOOKS):
+            left = leftovers(self._account, removed)
+            if not left:
+                return
+            time.sleep(self._poll_s)
+        raise RemoteError(
+            f"of `{key_of(name, stage)}` there is still {', '.join(left)}", hint="delete it again, or by hand"
+        )
 
     def _undo(self, names: Names, error: Exception) -> None:
         """Remove what a first deployment has made before it failed."""
@@ -364,13 +370,13 @@ class AwsTarget:
         Raises:
             UsageError: The stack of this name is another deployment's, unless that counts as none.
         """
-        tags = self._stacks.tags(names.stack)
-        if tags is None:
+        stack = self._stacks.find(names.stack)
+        if stack is None:
             return None
-        name, stage = tags.get(_TAG), tags.get(_STAGE_TAG)
+        name, stage = stack.tags.get(_TAG), stack.tags.get(_STAGE_TAG)
         if (name, stage) == (names.name, names.stage):
-            return self._stacks.outputs(names.stack)
-        if or_nothing:
+            return stack.outputs
+        if or_nothing or (stack.outputs is None and name is None):  # with no tags yet, it was never begun
             return None
         whose = f"`{key_of(name, stage)}`" if name and stage else "somebody else"
         raise UsageError(f"the stack `{names.stack}` is there already, and {whose} made it", hint="choose another name")
