@@ -38,7 +38,7 @@ WHOLE_MB, SLICE_MB = 6144, 1769
 KEEP_ALIVE_S = 30.0
 SAME_ANSWER = 1e-3
 WHOLE, NO_LIMIT = "1 function", "1 function, no limit on INIT"
-_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
 
 
 def fetch(setting: Setting) -> list[Group]:
@@ -47,7 +47,7 @@ def fetch(setting: Setting) -> list[Group]:
     A model of which INIT takes longer than the platform allows is initialised a second time, within the request: so AWS
     does it, and so does the platform. What that costs is the difference to the same without the limit.
     """
-    os.environ.update(_CREDENTIALS)
+    os.environ.update(CREDENTIALS)
     os.environ["LAMELLA_HOME"] = str(setting.folder / "cache")
     model = setting.model(QUICK_MODEL if setting.quick else MODEL)
     counts = QUICK_SLICES if setting.quick else SLICES
@@ -57,7 +57,7 @@ def fetch(setting: Setting) -> list[Group]:
     candidates |= {f"{count} functions": (count, setting.platform) for count in counts}
     samples: list[Sample] = []
     (setting.folder / "store").mkdir(parents=True, exist_ok=True)
-    with _store(setting.folder / "store") as url:
+    with served(setting.folder / "store") as url:
         for label, (count, platform) in candidates.items():
             with _deployed(setting, model.path, count, platform, url) as endpoint:
                 for number in range(rounds):
@@ -111,15 +111,16 @@ def _deployed(setting: Setting, model: Path, count: int, platform: Platform, url
         delivery="object-store",
         store=f"s3://weights?endpoint_url={quote(url, safe='')}",
         cold="parallel",
-        environment=_CREDENTIALS,
+        environment=CREDENTIALS,
         keep_alive_s=KEEP_ALIVE_S,
     ) as endpoint:
         yield endpoint
 
 
 @contextmanager
-def _store(folder: Path) -> Iterator[str]:
-    program = [sys.executable, str(Path(__file__).with_name("platform_store.py")), str(folder), str(BYTES_PER_S)]
+def served(folder: Path, bytes_per_s: float = BYTES_PER_S) -> Iterator[str]:
+    """The URL of a server of S3's protocol for the files in a folder, each at this rate."""
+    program = [sys.executable, str(Path(__file__).with_name("platform_store.py")), str(folder), str(bytes_per_s)]
     with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

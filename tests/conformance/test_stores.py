@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,10 @@ from lamella.errors import StoreError
 from lamella.stores.base import Entry, Store
 from lamella.stores.opening import key_within, open_store, split_uri
 
-STORES = ("directory", "moto", "ceph")
+IN_FUNCTIONS = ("moto in functions", "ceph in functions")
+"""The same servers, with what packages hold instead of boto3."""
+
+STORES = ("directory", "moto", "ceph", *IN_FUNCTIONS)
 ODD_KEYS = (
     "plain",
     "a/b/c.txt",
@@ -60,12 +64,19 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
+def without_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in packages, which lack this module."""
+    monkeypatch.setitem(sys.modules, "lamella.stores.s3", None)
+
+
 @pytest.fixture(params=STORES)
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty place."""
     if request.param == "directory":
         return (tmp_path / "größe 1").as_uri()
-    bucket, _, settings = request.getfixturevalue(request.param).partition("?")
+    if request.param in IN_FUNCTIONS:
+        without_boto3(monkeypatch)
+    bucket, _, settings = request.getfixturevalue(request.param.split()[0]).partition("?")
     request.getfixturevalue("credentials")
     return f"{bucket}/{os.urandom(8).hex()}/pre%20fix/gr%C3%B6%C3%9Fe?{settings}"
 
@@ -115,7 +126,7 @@ def test_odd_keys_do_not_meet(store: Store) -> None:
     assert listed(store) == []
 
 
-@pytest.mark.parametrize("uri", ["directory", "ceph"], indirect=True)
+@pytest.mark.parametrize("uri", ["directory", "ceph", "ceph in functions"], indirect=True)
 def test_a_key_may_break_lines(store: Store) -> None:
     """Not in moto, whose routes match no line breaks."""
     store.put("line\nbreak", b"1")
@@ -125,8 +136,11 @@ def test_a_key_may_break_lines(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_wrong_secret_is_refused(ceph: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_function", [False, True])
+def test_a_wrong_secret_is_refused(ceph: str, in_function: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a real server; moto takes any."""
+    if in_function:
+        without_boto3(monkeypatch)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
     with pytest.raises(StoreError, match=r"the server refuses .*: SignatureDoesNotMatch") as caught:
         open_store(ceph).get("a")

@@ -387,7 +387,7 @@ def test_a_model_that_cannot_be_deployed_keeps_the_others_as_they_are(place: Pla
     damaged.mkdir()
     with pytest.raises(LamellaError):
         place.target.apply(replace(both, models={**both.models, "third": damaged}))
-    with pytest.raises(UsageError, match="cannot name a deployment"):
+    with pytest.raises(UsageError, match="13 more than the 64 that names of functions may have"):
         place.target.apply(replace(both, models={**both.models, "a" * 32: both.models["mlp"]}, name="n" * 32))
     assert [(one.key, one.live) for one in place.target.status()] == [("app@dev", 1)]
     assert_both_answer(place.target, both)

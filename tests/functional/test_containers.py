@@ -26,7 +26,7 @@ from tests.functional.runtime_api import runtime_api
 from tests.functional.test_local_invoke_api import emulator, free_port
 
 import lamella
-from lamella.packaging.blobs import CONFIG, INDEX, MANIFEST, TAR, Blobs
+from lamella.packaging.images.blobs import CONFIG, INDEX, MANIFEST, TAR, Blobs
 from lamella.runtime.payload import Event, decode_answer, encode_event
 
 INPUTS = {"x": np.linspace(-1, 1, 3 * 64, dtype=np.float32).reshape(3, 64)}

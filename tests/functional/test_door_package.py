@@ -14,6 +14,7 @@ from tests.functional.emulator import emulate
 from tests.functional.runtime_api import runtime_api
 
 from lamella.packaging.door import HANDLER, DoorPackage, build_door
+from lamella.packaging.inventory import inventory
 from lamella.packaging.zip import write_zip
 from lamella.tensors import TensorSpec
 from lamella.workflow.steps import Step, Workflow
@@ -41,10 +42,16 @@ def environment(package: DoorPackage) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], **CREDENTIALS, **own}
 
 
-def test_a_door_holds_no_engine_and_imports_no_boto3(package: DoorPackage) -> None:
+def test_the_cache_tells_it_from_a_damaged_package(package: DoorPackage) -> None:
+    found = inventory(package.folder.parents[1])
+    assert [kept.what for kept in found if kept.folder == package.folder] == ["a front door"]
+
+
+def test_a_door_holds_no_engine_and_no_boto3(package: DoorPackage) -> None:
     paths = {path.relative_to(package.folder).as_posix() for path in package.folder.rglob("*")}
     assert not any("onnxruntime" in path or path.startswith("lamella/engines") for path in paths)
-    assert {"workflow.json", "lamella/runtime/door/handler.py", "boto3"} <= paths
+    assert not any("boto" in path for path in paths)
+    assert {"workflow.json", "lamella/runtime/door/handler.py", "lamella/stores/s3_signed.py"} <= paths
     event = json.dumps(http_event("GET", "/v2/models/b"))
     finished = subprocess.run(
         [sys.executable, "-I", "-S", "-c", MODULES, str(package.folder), event],

@@ -17,12 +17,12 @@ from tests.functional.registries import need
 
 import lamella
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.base_images import open_base
-from lamella.packaging.image_files import write_archive, write_layout
-from lamella.packaging.image_layers import ImageLayer
-from lamella.packaging.oci import Image, build_image, check_image_size, image_blobs
+from lamella.packaging.images.bases import open_base
+from lamella.packaging.images.building import Image, build_image, check_image_size, image_blobs
+from lamella.packaging.images.files import write_archive, write_layout
+from lamella.packaging.images.layers import ImageLayer
+from lamella.packaging.images.unpacking import unpack_image
 from lamella.packaging.package import Package, build_packages
-from lamella.packaging.unpacked_images import unpack_image
 from lamella.platforms import load_platform
 
 WIDTH = 256

@@ -10,6 +10,7 @@ from tests import models
 from tests.functional.packages import run_chain, run_package
 
 import lamella
+from lamella.errors import UsageError
 from lamella.packaging.package import build_packages
 from lamella.platforms import load_platform
 from lamella.runtime.payload import Event
@@ -42,7 +43,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         server.stop()
 
 
-def test_weights_come_from_s3_with_the_package_s_own_client(store: str, tmp_path: Path) -> None:
+def test_weights_come_from_s3_without_boto3(store: str, tmp_path: Path) -> None:
     model = models.mlp(tmp_path / "mlp.onnx", width=WIDTH)
     lamella.slice(model, tmp_path / "slices", slices=2)
     arguments = {"name": "mlp", "platform": load_platform("aws-lambda"), "cache": tmp_path / "cache", "store": store}
@@ -56,9 +57,18 @@ def test_weights_come_from_s3_with_the_package_s_own_client(store: str, tmp_path
         expected = pipeline.infer(INPUTS)["y"]
     np.testing.assert_allclose(run_chain(folders, INPUTS, environment=CREDENTIALS)["y"], expected, rtol=1e-6)
     found = run_package(folders[0], Event("1", INPUTS), environment=CREDENTIALS)
-    assert found["modules"]["boto3"].startswith(str(folders[0]))
+    assert found["modules"]["lamella.stores.s3_signed"].startswith(str(folders[0]))
+    assert not any(name.startswith("boto") for name in found["modules"])
+    assert not any(path.name.startswith("boto") for path in folders[0].rglob("*"))
     written = {entry.key: entry.modified for entry in open_store(store).list()}
     assert build_packages(tmp_path / "slices", delivery="object-store", **arguments) == built
     assert {entry.key: entry.modified for entry in open_store(store).list()} == written
-    services = {path.name for path in folders[0].glob("botocore/data/*") if path.is_dir()}
-    assert services == {"s3", "sso", "sso-oidc", "sts"}
+
+
+@pytest.mark.parametrize("name", ["models--usw2-az1--x-s3", "arn:aws:s3:eu-west-1:1:accesspoint:models"])
+def test_a_bucket_that_only_boto3_can_use_is_refused(name: str, tmp_path: Path) -> None:
+    sliced = tmp_path / "slices"
+    lamella.slice(models.mlp(tmp_path / "mlp.onnx", width=WIDTH), sliced, slices=1)
+    with pytest.raises(UsageError, match=f"functions cannot use the bucket `{name}`") as caught:
+        build_packages(sliced, name="mlp", platform=load_platform("aws-lambda"), store=f"s3://{name}", cache=tmp_path)
+    assert caught.value.hint

@@ -19,16 +19,16 @@ from tests.functional.test_images import skopeo, unpacked
 
 import lamella
 from lamella.errors import PackageError, RegistryError, UsageError
-from lamella.packaging.base_images import open_base
-from lamella.packaging.blobs import Blobs
-from lamella.packaging.credentials import Credentials
-from lamella.packaging.image_files import write_layout
-from lamella.packaging.oci import Image, build_image, image_blobs
+from lamella.packaging.images.bases import open_base
+from lamella.packaging.images.blobs import Blobs
+from lamella.packaging.images.building import Image, build_image, image_blobs
+from lamella.packaging.images.credentials import Credentials
+from lamella.packaging.images.files import write_layout
+from lamella.packaging.images.pushing import push_image
+from lamella.packaging.images.references import Reference
+from lamella.packaging.images.registry import CHUNK_BYTES, Registry, open_registry
+from lamella.packaging.images.session import RegistrySession
 from lamella.packaging.package import build_packages
-from lamella.packaging.pushing import push_image
-from lamella.packaging.references import Reference
-from lamella.packaging.registry import CHUNK_BYTES, Registry, open_registry
-from lamella.packaging.registry_session import RegistrySession
 from lamella.platforms import load_platform
 
 WIDTH = 256

@@ -8,8 +8,8 @@ from threading import Thread
 import pytest
 
 from lamella.errors import RegistryError
-from lamella.packaging.credentials import Credentials
-from lamella.packaging.registry_session import ATTEMPTS, RegistrySession
+from lamella.packaging.images.credentials import Credentials
+from lamella.packaging.images.session import ATTEMPTS, RegistrySession
 
 SCOPE = "repository:x:pull"
 Answer = tuple[int, dict[str, str]]

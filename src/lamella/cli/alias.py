@@ -42,18 +42,14 @@ def alias(
     aws = found_on_aws(bare, named, target=target, region=region, profile=profile)
     deployment = find(bare, named) if aws is None else aws.find(bare, stage=named)
     if alias is not None:
-        deployment = deployment.with_alias(alias, to)  # refused here, before the service is asked
-        if aws is not None:
-            aws.set_alias(bare, alias, to=to, stage=named)
-            aliases = dict(deployment.aliases)
+        deployment = deployment.with_alias(alias, to)  # refused here, before anybody else is asked
+        if aws is None:
+            service().call("PUT", f"/lamella/deployments/{deployment.key}/aliases/{alias}", {"to": to})
         else:
-            found = service().call("PUT", f"/lamella/deployments/{deployment.key}/aliases/{alias}", {"to": to})
-            aliases = {one: entry["version"] for entry in found["versions"] for one in entry["aliases"]}
-    else:
-        aliases = dict(deployment.aliases)
+            deployment = aws.set_alias(bare, alias, to=to, stage=named)
     if json:
-        content = {"name": deployment.name, "stage": deployment.stage, "live": deployment.live, "aliases": aliases}
-        output.json_object("lamella.alias/1", content)
+        content = {"name": deployment.name, "stage": deployment.stage, "live": deployment.live}
+        output.json_object("lamella.alias/1", {**content, "aliases": dict(deployment.aliases)})
         return
-    rows = [("live", str(deployment.live)), *((one, str(number)) for one, number in aliases.items())]
+    rows = [("live", str(deployment.live)), *((one, str(number)) for one, number in deployment.aliases.items())]
     output.table(["alias", "version"], rows, right=(1,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,7 +67,7 @@ def prune(
     if not dry_run and pruned.removed:
         if not yes:
             _print(pruned.removed)
-            output.message(f"this removes {len(pruned.removed)} folder(s) and frees {output.size(pruned.freed_bytes)}")
+            output.message(f"this removes {len(pruned.removed)} item(s) and frees {output.size(pruned.freed_bytes)}")
             if not output.confirmed("go on?"):
                 raise UsageError("nothing was removed", hint="say `--yes` to go on without being asked")
         with output.status("removing"):
@@ -80,7 +79,7 @@ def prune(
     if dry_run and pruned.removed:
         _print(pruned.removed)
     done = "would be removed" if dry_run else "removed"
-    output.message(f"{len(pruned.removed)} folder(s) {done}, {output.size(pruned.freed_bytes)} freed")
+    output.message(f"{len(pruned.removed)} item(s) {done}, {output.size(pruned.freed_bytes)} freed")
 
 
 @cache.command("verify")
@@ -95,13 +94,22 @@ def verify(*, json: Json = False) -> None:
     else:
         if found.damaged:
             _print(found.damaged)
-        output.message(f"{len(found.intact)} folder(s) are intact, {len(found.damaged)} were damaged and are removed")
+        output.message(f"{len(found.intact)} item(s) are intact, {len(found.damaged)} were damaged and are removed")
     if found.damaged:
         raise typer.Exit(1)
 
 
 def _listed(found: Sequence[Kept]) -> list[dict[str, object]]:
-    return [{**asdict(kept), "folder": str(kept.folder), "used": _date(kept).isoformat()} for kept in found]
+    return [
+        {
+            "kind": kept.kind,
+            "folder": str(kept.folder),
+            "what": kept.what,
+            "size": kept.size,
+            "used": _date(kept).isoformat(),
+        }
+        for kept in found
+    ]
 
 
 def _print(found: Sequence[Kept]) -> None:

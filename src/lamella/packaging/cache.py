@@ -11,7 +11,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
@@ -88,6 +88,21 @@ def ensure(folder: Path, fill: Callable[[Path], None], is_intact: Callable[[Path
             f"`{folder}` cannot be written: {error.strerror or error}",
             hint="choose a folder that can be written and has room; `LAMELLA_HOME` says where packages are kept",
         ) from error
+
+
+def has_sizes(folder: Path, sizes: Iterable[tuple[str, int]]) -> bool:
+    """Whether a folder holds these files, by their sizes: what removes files from caches, or fills disks, shows.
+
+    That their bytes are right, `lamella.packaging.pruning.verify` knows.
+
+    Args:
+        folder: The folder.
+        sizes: Paths in it, and bytes.
+    """
+    try:
+        return all(os.stat(folder / path).st_size == size for path, size in sizes)
+    except OSError:
+        return False
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -18,9 +18,6 @@ from lamella.platforms.base import Architecture, Platform
 DISTRIBUTIONS = ("onnxruntime", "numpy")
 """The engine, and what it imports. What else it declares that it needs, its tools need, which stay out of packages."""
 
-S3_DISTRIBUTIONS = ("boto3", "botocore", "jmespath", "python-dateutil", "s3transfer", "six", "urllib3")
-"""What a function needs to reach an S3 store: the same versions wherever it runs, not those of the platform."""
-
 PREFERRED_PYTHON = "3.13"
 
 _SHOWN = 8

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from lamella.errors import PackageError
-from lamella.packaging.cache import cache_folder, ensure, in_use
-from lamella.packaging.closure import S3_DISTRIBUTIONS
+from lamella.packaging.cache import cache_folder, in_use
 from lamella.packaging.interpreter import interpreter_for
-from lamella.packaging.items import Item, are_intact, digest_of, heaviest, item_of, write_items
+from lamella.packaging.items import Item, ensure_package, heaviest, item_of
 from lamella.packaging.layers import Layer
-from lamella.packaging.shared import libraries_layer, own_layer
+from lamella.packaging.own import speaks_s3
+from lamella.packaging.shared import extra_distributions, libraries_layer, own_layer
 from lamella.platforms.base import Platform
 from lamella.runtime.models import FILE_NAME, write_models
-from lamella.tensors import datatype
+from lamella.tensors import TensorSpec
 from lamella.workflow.steps import Workflow
 
 HANDLER = "lamella.runtime.door.handler.handle"
 """What a platform calls for a door, also where it is the function of the only slice as well."""
-
-_FIRST_FOREIGN = 16  # from this datatype on, NumPy needs `ml_dtypes`
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,9 @@ def build_door(
         UsageError: The platform does not offer what is asked for.
         PackageError: A distribution is missing, a folder cannot be written, or the package is too large.
     """
-    root, s3 = cache_folder(None if cache is None else Path(cache)), store is not None and store.startswith("s3:")
+    root, s3 = cache_folder(None if cache is None else Path(cache)), speaks_s3(store)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
-    names = ("numpy", *(("ml_dtypes",) if _has_foreign(workflows) else ()), *(S3_DISTRIBUTIONS if s3 else ()))
+    names = ("numpy", *extra_distributions(_specs(workflows)))
     with in_use(root):
         layers = (
             libraries_layer(interpreter, names, cache=root),
@@ -92,17 +89,11 @@ def _build(root: Path, platform: Platform, layers: Sequence[Layer], described: I
             f"the door's package would have {size:,} bytes, above the {limit:,} of {platform.title}",
             hint="choose a platform with larger packages",
         )
-    digest = digest_of(items)
-    folder = root / "packages" / digest
-    ensure(folder, partial(write_items, items=items), partial(are_intact, items=items))
+    folder = ensure_package(root, items)
     most = heaviest((item.path, item.size) for item in items)
-    return DoorPackage(folder, digest, size, most, tuple(layer.place for layer in layers))
+    return DoorPackage(folder, folder.name, size, most, tuple(layer.place for layer in layers))
 
 
-def _has_foreign(workflows: Mapping[str, Workflow]) -> bool:
-    specs = (
-        spec
-        for workflow in workflows.values()
-        for spec in (*workflow.inputs, *workflow.optional_inputs, *workflow.outputs)
-    )
-    return any(datatype(spec.datatype).onnx >= _FIRST_FOREIGN for spec in specs)
+def _specs(workflows: Mapping[str, Workflow]) -> Iterator[TensorSpec]:
+    for workflow in workflows.values():
+        yield from (*workflow.inputs, *workflow.optional_inputs, *workflow.outputs)

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lamella.errors import SlicesError
-from lamella.packaging import deflated, layers, package
+from lamella.packaging import deflated, items, layers
 from lamella.packaging.cache import STAGING, cache_folder
-from lamella.runtime.function import read_function
+from lamella.packaging.images import unpacking
+from lamella.packaging.images.blobs import Blobs
+from lamella.packaging.images.building import FOLDER as IMAGES
+from lamella.packaging.images.building import image_blobs
+from lamella.packaging.images.layers import ImageLayer, all_noted
+from lamella.runtime import models
+from lamella.runtime.function import FILE_NAME, read_function
 
-Kind = Literal["package", "closure", "deflated", "unfinished"]
-"""A function's package, what packages share, the same as zip files hold it, or what an interrupted build left."""
+Kind = Literal["package", "closure", "deflated", "blob", "unpacked", "function", "unfinished"]
+"""A function's package, what packages share, the same as zip files hold it; a part of an image, what images share
+unpacked, what a function finds in an image; or what an interrupted build left."""
+
+_UNFINISHED = "left by what was interrupted, or under way"
 
 _FOLDERS: tuple[tuple[Kind, str], ...] = (
-    ("package", package.FOLDER),
+    ("package", items.FOLDER),
     ("closure", layers.FOLDER),
     ("deflated", deflated.FOLDER),
+    ("unpacked", f"{IMAGES}/{unpacking.UNPACKED}"),
+    ("function", f"{IMAGES}/{unpacking.FUNCTIONS}"),
 )
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A folder in the cache.
+    """A folder in the cache, or a blob, which is a file.
 
     Attributes:
         kind: What it is.
@@ -33,6 +45,7 @@ class Kept:
         what: For people: a function's name, or distributions with their versions.
         size: Bytes of its files, whoever shares them.
         used: When it was last asked for, in seconds since 1970.
+        notes: Small files that say what it was made of, and go with it.
     """
 
     kind: Kind
@@ -40,6 +53,7 @@ class Kept:
     what: str
     size: int
     used: float
+    notes: tuple[Path, ...] = ()
 
 
 def inventory(cache: Path | None = None) -> list[Kept]:
@@ -48,7 +62,9 @@ def inventory(cache: Path | None = None) -> list[Kept]:
     Args:
         cache: The cache's root; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
     """
-    found = [kept for kind, name in _FOLDERS for kept in _in(kind, cache_folder(cache) / name)]
+    root = cache_folder(cache)
+    found = [kept for kind, name in _FOLDERS for kept in _in(kind, root / name)]
+    found += _blobs(image_blobs(root))
     return sorted(found, key=lambda kept: (-kept.used, kept.folder))
 
 
@@ -74,18 +90,53 @@ def _in(kind: Kind, folder: Path) -> Iterator[Kept]:
         except FileNotFoundError:  # it was removed meanwhile, or has got its name
             continue
         if entry.name.startswith(STAGING):
-            yield Kept("unfinished", place, "left by what was interrupted, or under way", size, used)
+            yield Kept("unfinished", place, _UNFINISHED, size, used)
         elif not entry.name.startswith("."):
             yield Kept(kind, place, _described(kind, place), size, used)
 
 
+def _blobs(blobs: Blobs) -> Iterator[Kept]:
+    """The blobs of images, each with its notes, and notes of blobs that are gone."""
+    notes: dict[str, dict[Path, ImageLayer]] = {}
+    for note, layer in all_noted(blobs).items():
+        if layer is not None:
+            notes.setdefault(layer.blob.digest, {})[note] = layer
+            continue
+        with suppress(FileNotFoundError):  # it has got its name meanwhile
+            status = note.lstat()
+            yield Kept("unfinished", note, "a note on a layer that is gone", status.st_size, status.st_mtime)
+    for path in blobs.path("").glob("*"):
+        about = notes.get(f"sha256:{path.name}", {})
+        try:
+            size, used = sum(status.st_size for status in _statuses(path, *about)), path.stat().st_mtime
+        except FileNotFoundError:  # it was removed meanwhile, or has got its name
+            continue
+        if path.name.startswith(STAGING):
+            yield Kept("unfinished", path, _UNFINISHED, size, used)
+        else:
+            yield Kept("blob", path, _blob_described(about.values()), size, used, tuple(sorted(about)))
+
+
+def _blob_described(about: Iterable[ImageLayer]) -> str:
+    kinds = {layer.kind for layer in about}
+    if not kinds:
+        return "an image's manifest or configuration"
+    own = sorted(kind for kind in kinds if kind)
+    return f"an image's layer: {', '.join(own)}" if own else "a base image's layer"
+
+
 def _described(kind: Kind, place: Path) -> str:
-    if kind == "package":
+    if kind in ("package", "function"):
+        if not (place / FILE_NAME).exists() and (place / models.FILE_NAME).is_file():
+            return "a front door"
         try:
             function = read_function(place)
         except SlicesError:
             return "damaged"
-        return f"{function.name}, delivered by `{function.delivery}`"
+        way = "unpacked from its image" if kind == "function" else f"delivered by `{function.delivery}`"
+        return f"{function.name}, {way}"
+    if kind == "unpacked":
+        return "an image's layer, unpacked"
     if kind == "closure":
         names = sorted(path.name.removesuffix(".dist-info") for path in place.glob("files/*.dist-info"))
         return ", ".join(name.replace("-", " ") for name in names) or "Lamella's function side"
@@ -96,13 +147,17 @@ def _files(kept: Iterable[Kept]) -> list[tuple[os.stat_result, int]]:
     """Status of each file in folders, and how many names it has there."""
     found: dict[tuple[int, int], tuple[os.stat_result, int]] = {}
     for one in kept:
-        for status in _statuses(one.folder):
+        for status in _statuses(one.folder, *one.notes):
             key = (status.st_dev, status.st_ino)
             found[key] = (status, found[key][1] + 1 if key in found else 1)
     return list(found.values())
 
 
-def _statuses(folder: Path) -> Iterator[os.stat_result]:
-    for place, _, files in os.walk(folder):
-        for name in files:
-            yield os.stat(os.path.join(place, name), follow_symlinks=False)
+def _statuses(*places: Path) -> Iterator[os.stat_result]:
+    """Status of each file in folders, and of files themselves."""
+    for one in places:
+        if one.is_file():
+            yield one.stat()
+        for place, _, files in os.walk(one):
+            for name in files:
+                yield os.stat(os.path.join(place, name), follow_symlinks=False)

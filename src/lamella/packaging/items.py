@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from lamella.packaging.cache import FILE_MODE
+from lamella.packaging.cache import FILE_MODE, ensure, has_sizes
+
+FOLDER = "packages"
+"""Where packages lie in the cache."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,23 @@ def write_items(folder: Path, items: Sequence[Item]) -> None:
 
 
 def are_intact(folder: Path, items: Sequence[Item]) -> bool:
-    """Whether a folder holds these files, by their sizes: what removes files from caches, or fills disks, shows.
+    """Whether a folder holds these files, by their sizes."""
+    return has_sizes(folder, ((item.path, item.size) for item in items))
 
-    That their bytes are right, `lamella.packaging.pruning.verify` knows.
+
+def ensure_package(cache: Path, items: Sequence[Item]) -> Path:
+    """The folder of a package, which is called by its digest; written once, and then found again.
+
+    Args:
+        cache: The cache's root.
+        items: All that the package holds.
+
+    Raises:
+        PackageError: The cache cannot be written.
     """
-    try:
-        return all(os.stat(folder / item.path).st_size == item.size for item in items)
-    except OSError:
-        return False
+    folder = cache / FOLDER / digest_of(items)
+    ensure(folder, partial(write_items, items=items), partial(are_intact, items=items))
+    return folder
 
 
 def heaviest(sizes: Iterable[tuple[str, int]], *, shown: int = 8) -> tuple[tuple[str, int], ...]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from lamella.errors import PackageError
-from lamella.packaging.cache import ensure, link_or_copy
+from lamella.packaging.cache import ensure, has_sizes, link_or_copy
 from lamella.packaging.items import Item
 from lamella.slicing.verification import sha256_of
 
@@ -94,7 +93,7 @@ def read_layer(folder: Path) -> Layer | None:
     try:
         content = json.loads((folder / _LISTING).read_text())
         files = tuple(LayerFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in content["files"])
-        if content["schema"] != SCHEMA or any(os.stat(folder / _FILES / f.path).st_size != f.size for f in files):
+        if content["schema"] != SCHEMA or not has_sizes(folder / _FILES, ((file.path, file.size) for file in files)):
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None

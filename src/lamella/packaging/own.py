@@ -7,8 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from lamella import __version__
+from lamella.errors import UsageError
+from lamella.stores.bucket import read_bucket
 
 FUNCTION_SIDE = (
+    "array_files.py",
     "errors.py",
     "tensors.py",
     "wire.py",
@@ -22,7 +25,11 @@ FUNCTION_SIDE = (
 """Files, and folders with all their sources. Those that speak S3 go only where there is an S3 store."""
 
 _S3 = "s3"
+_BOTO3 = ("stores/s3.py", "stores/s3_errors.py")
+"""What needs boto3, on a user's machine: importing that alone would take longer than all else of a function."""
+
 _ENGINES = "engines/"
+_DIRECTORY_BUCKET = "--x-s3"  # S3 Express: wants sessions, and lists in no order
 
 INIT = f'"""The function side of Lamella."""\n\n__version__ = "{__version__}"\n'
 """`lamella/__init__.py` in a package: nothing of what the real one offers is there."""
@@ -43,6 +50,23 @@ def own_files(*, s3: bool = False, engine: bool = True) -> dict[str, bytes]:
     return {"lamella/__init__.py": INIT.encode(), **found}
 
 
+def speaks_s3(store: str | None) -> bool:
+    """Whether functions with this store must speak S3.
+
+    Raises:
+        UsageError: They cannot, in that bucket.
+    """
+    if store is None or not store.startswith("s3:"):
+        return False
+    name = read_bucket(store).name
+    if name.startswith("arn:") or name.endswith(_DIRECTORY_BUCKET):
+        raise UsageError(
+            f"functions cannot use the bucket `{name}`: it is named by an ARN, or a directory bucket",
+            hint="give a general purpose bucket, or an access point's alias",
+        )
+    return True
+
+
 def own_bytes() -> int:
     """Bytes of these sources."""
     return sum(len(data) for data in own_files().values())
@@ -52,5 +76,6 @@ def _sources(root: Path, *, s3: bool, engine: bool) -> Iterator[Path]:
     for name in FUNCTION_SIDE if engine else (name for name in FUNCTION_SIDE if not name.startswith(_ENGINES)):
         path = root / name
         for source in sorted(path.rglob("*.py")) if path.is_dir() else (path,):
-            if s3 or not source.name.startswith(_S3):
+            left_out = source.relative_to(root).as_posix() in _BOTO3 if s3 else source.name.startswith(_S3)
+            if not left_out:
                 yield source

@@ -8,29 +8,23 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lamella.packaging.cache import cache_folder, ensure, in_use
-from lamella.packaging.closure import S3_DISTRIBUTIONS
+from lamella.packaging.cache import cache_folder, in_use
 from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
 from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
-from lamella.packaging.items import Item, are_intact, digest_of, heaviest, write_items
+from lamella.packaging.items import Item, ensure_package, heaviest
 from lamella.packaging.layers import Layer, LayerFile
+from lamella.packaging.own import speaks_s3
 from lamella.packaging.refusals import check_request, check_size, check_values, function_name
-from lamella.packaging.shared import engine_layer, own_layer
+from lamella.packaging.shared import engine_layer, extra_distributions, own_layer
 from lamella.packaging.slice_files import SliceFiles, read_slice
 from lamella.platforms.base import Architecture, Platform
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.function import Delivery, FunctionConfig
 from lamella.slicing.verification import check_digests
 from lamella.stores.opening import open_store
-from lamella.tensors import datatype
 from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.steps import workflow_of
-
-FOLDER = "packages"
-"""Where packages lie in the cache."""
-
-_FIRST_FOREIGN = 16  # from this datatype on, NumPy needs `ml_dtypes`
 
 
 @dataclass(frozen=True)
@@ -111,7 +105,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
         check_digests(manifest, directory)
-        shared = _shared(interpreter, parts, root, s3=store is not None and store.startswith("s3:"))
+        shared = _shared(interpreter, parts, root, s3=speaks_s3(store))
         functions = [_function(name, part, manifest, delivery) for part in parts]
         front = [] if door is None else [models_item({door: workflow_of(manifest, functions)})]
         common = (*_items(shared), *front)
@@ -137,9 +131,7 @@ def _deliverer(
 
 def _shared(interpreter: Interpreter, parts: Sequence[SliceFiles], root: Path, *, s3: bool) -> list[Layer]:
     """What every package of the deployment holds."""
-    kinds = {spec.datatype for part in parts for spec in part.specs if spec.datatype.isupper()}
-    foreign = any(datatype(kind).onnx >= _FIRST_FOREIGN for kind in kinds)
-    extra = (*(("ml_dtypes",) if foreign else ()), *(S3_DISTRIBUTIONS if s3 else ()))
+    extra = extra_distributions(spec for part in parts for spec in part.specs)
     return [engine_layer(interpreter, cache=root, extra=extra), own_layer(interpreter, cache=root, s3=s3)]
 
 
@@ -164,14 +156,12 @@ def _build(
     root: Path, interpreter: Interpreter, shared: Sequence[Layer], common: Sequence[Item], delivered: Delivered
 ) -> Package:
     items = (*common, *delivered.own_items)
-    digest = digest_of(items)
-    place = root / FOLDER / digest
-    ensure(place, partial(write_items, items=items), partial(are_intact, items=items))
+    place = ensure_package(root, items)
     size, most = sum(item.size for item in items), heaviest((item.path, item.size) for item in items)
     return Package(
         delivered.function,
         place,
-        digest,
+        place.name,
         size,
         most,
         files=tuple(sorted((LayerFile(i.path, i.size, i.sha256) for i in items), key=lambda file: file.path)),

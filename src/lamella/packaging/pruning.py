@@ -13,7 +13,9 @@ from time import time
 from lamella.errors import PackageError
 from lamella.packaging.cache import STAGING, cache_folder, in_use, remove_folder
 from lamella.packaging.deflated import read_deflated
-from lamella.packaging.inventory import Kept, freed_bytes, inventory
+from lamella.packaging.images.building import image_blobs
+from lamella.packaging.images.checking import ImageCheck
+from lamella.packaging.inventory import Kept, Kind, freed_bytes, inventory
 from lamella.packaging.items import digest_of_digests
 from lamella.packaging.layers import read_layer
 from lamella.packaging.locking import is_locked, locked
@@ -92,16 +94,16 @@ def verify(cache: Path | None = None) -> Verified:
     if not root.is_dir():
         return Verified((), ())
     with in_use(root):
-        digest = _once_a_file()
+        check = _Check(root)
         finished = [kept for kept in inventory(root) if kept.kind != "unfinished"]
-        intact = tuple(kept for kept in finished if _is_right(kept, digest))
+        intact = tuple(kept for kept in finished if check.is_right(kept))
     suspected = [kept for kept in finished if kept not in intact]
     if not suspected:
         return Verified(intact, ())
     names = ", ".join(f"`{kept.folder}`" for kept in suspected)
     with _alone(root, f"{names} cannot be removed, though damaged"):
-        digest = _once_a_file()  # they may have been built again meanwhile
-        damaged = tuple(kept for kept in suspected if kept.folder.is_dir() and not _is_right(kept, digest))
+        check = _Check(root)  # they may have been built again meanwhile
+        damaged = tuple(kept for kept in suspected if kept.folder.exists() and not check.is_right(kept))
         _remove(damaged)
     return Verified(intact, damaged)
 
@@ -124,46 +126,62 @@ def _alone(root: Path, what: str) -> Iterator[None]:
 
 
 def _is_old(kept: Kept, before: float) -> bool:
-    return not is_locked(kept.folder) if kept.kind == "unfinished" else kept.used < before
+    """Who writes a file holds the cache meanwhile; who builds a folder locks that, too."""
+    if kept.kind == "unfinished":
+        return not kept.folder.is_dir() or not is_locked(kept.folder)
+    return kept.used < before
 
 
 def _remove(chosen: Iterable[Kept]) -> None:
-    """Remove folders, each at once: what is half removed has no name under which anybody would find it."""
+    """Remove each at once: what is half removed has no name under which anybody would find it."""
     for kept in chosen:
         aside = kept.folder.with_name(f"{STAGING}removed-{token_hex(4)}")
         kept.folder.rename(aside)
         remove_folder(aside)
+        for note in kept.notes:
+            note.unlink(missing_ok=True)
 
 
-def _once_a_file() -> Callable[[Path], str]:
-    """The digest of a file, which is read once however many names it has."""
-    known: dict[tuple[int, int], str] = {}
+class _Check:
+    """Compares what is kept with its digests. Each file is read once, however many names it has."""
 
-    def digest(path: Path) -> str:
+    def __init__(self, root: Path) -> None:
+        self._known: dict[tuple[int, int], str] = {}
+        self._images = ImageCheck(image_blobs(root), self._digest)
+
+    def is_right(self, kept: Kept) -> bool:
+        checks: dict[Kind, Callable[[Path], bool]] = {
+            "package": self._is_package_right,
+            "closure": self._is_closure_right,
+            "deflated": self._is_deflated_right,
+            "blob": self._images.is_blob_right,
+            "unpacked": self._images.is_unpacked_right,
+            "function": self._images.is_function_right,
+        }
+        try:
+            return checks[kept.kind](kept.folder)
+        except OSError:  # it cannot be read, or is no file
+            return False
+
+    def _is_package_right(self, folder: Path) -> bool:
+        return digest_of_digests((path, self._digest(folder / path)) for path in _paths(folder)) == folder.name
+
+    def _is_closure_right(self, folder: Path) -> bool:
+        layer = read_layer(folder)
+        return layer is not None and {file.path: file.sha256 for file in layer.files} == {
+            path: self._digest(layer.folder / path) for path in _paths(layer.folder)
+        }
+
+    def _is_deflated_right(self, folder: Path) -> bool:
+        streams = read_deflated(folder)
+        return streams is not None and self._digest(streams.data) == streams.sha256
+
+    def _digest(self, path: Path) -> str:
         status = path.stat()
         key = (status.st_dev, status.st_ino)
-        if key not in known:
-            known[key] = sha256_of(path)
-        return known[key]
-
-    return digest
-
-
-def _is_right(kept: Kept, digest: Callable[[Path], str]) -> bool:
-    try:
-        if kept.kind == "package":
-            return digest_of_digests((path, digest(kept.folder / path)) for path in _paths(kept.folder)) == (
-                kept.folder.name
-            )
-        if kept.kind == "closure":
-            layer = read_layer(kept.folder)
-            return layer is not None and {file.path: file.sha256 for file in layer.files} == {
-                path: digest(layer.folder / path) for path in _paths(layer.folder)
-            }
-        streams = read_deflated(kept.folder)
-        return streams is not None and digest(streams.data) == streams.sha256
-    except OSError:  # it cannot be read, or is no file
-        return False
+        if key not in self._known:
+            self._known[key] = sha256_of(path)
+        return self._known[key]
 
 
 def _paths(folder: Path) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lamella.packaging.wheels import Wheel
 from lamella.platforms.base import Architecture
+from lamella.slicing.placement import write_atomically
 
 SCHEMA = "lamella.wheels/1"
 
@@ -58,9 +59,7 @@ def keep_records(records: Iterable[Record]) -> None:
     path = _cache_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_text(written(list(known.values())))
-        partial.replace(path)
+        write_atomically(path, lambda partial: partial.write_text(written(list(known.values()))))
     except OSError:
         return
 

@@ -40,13 +40,7 @@ def check_request(
         UsageError: The name is none that functions can have, or the place of the model does not suit the delivery.
         PackageError: The slices need custom operators.
     """
-    longest = function_name(name, len(manifest.slices) - 1)
-    if not _NAME.fullmatch(name) or len(longest) > LONGEST_NAME:
-        raise UsageError(
-            f"`{name}` cannot name a deployment",
-            hint=f"give ASCII letters, digits, `-` and `_`, a letter or digit first; `{function_name('NAME', 0)}` may "
-            f"have {LONGEST_NAME} characters",
-        )
+    _check_name(name, function_name(name, len(manifest.slices) - 1))
     if delivery not in get_args(Delivery):
         ways = ", ".join(f"`{way}`" for way in get_args(Delivery))
         raise UsageError(f"there is no delivery `{delivery}`", hint=f"known are {ways}")
@@ -63,6 +57,22 @@ def check_request(
         raise PackageError(
             f"the slices need custom operators of {domains}, and packages hold no libraries with such",
             hint="export the model with standard operators, or run the slices here: `lamella run --custom-ops LIBRARY`",
+        )
+
+
+def _check_name(name: str, longest: str) -> None:
+    """Refuse the name of a deployment of which `longest` is the function with the longest name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"`{name}` cannot name a deployment",
+            hint="give ASCII letters, digits, `-` and `_`, a letter or digit first",
+        )
+    above = len(longest) - LONGEST_NAME
+    if above > 0:
+        raise UsageError(
+            f"`{name}` cannot name a deployment: its function `{longest}` would have {len(longest)} characters, "
+            f"{above} more than the {LONGEST_NAME} that names of functions may have",
+            hint=f"take {above} off what `{name}` is made of: the deployment's name, its stage or its model's name",
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,17 @@ from lamella.packaging.installed import installed_files, installed_key, is_porta
 from lamella.packaging.interpreter import Interpreter
 from lamella.packaging.layers import Layer, ensure_layer
 from lamella.packaging.own import own_files
-from lamella.packaging.unpacking import unpack_wheel
-from lamella.packaging.wheels import SERVICES, UNUSED, WheelsError, download_wheels
+from lamella.packaging.wheels import UNUSED, WheelsError, download_wheels, unpack_wheel
 from lamella.slicing.placement import copy
+from lamella.tensors import TensorSpec, datatype
+
+_FIRST_FOREIGN = 16  # from this datatype on, NumPy needs `ml_dtypes`
+
+
+def extra_distributions(specs: Iterable[TensorSpec]) -> tuple[str, ...]:
+    """What a function needs beside NumPy and an engine: `ml_dtypes` for some datatypes."""
+    is_foreign = any(datatype(spec.datatype).onnx >= _FIRST_FOREIGN for spec in specs)
+    return ("ml_dtypes",) if is_foreign else ()
 
 
 def engine_layer(interpreter: Interpreter, *, cache: Path, extra: Sequence[str] = ()) -> Layer:
@@ -45,7 +53,7 @@ def libraries_layer(interpreter: Interpreter, names: Sequence[str], *, cache: Pa
         if interpreter.compiles:
             compile_sources(folder)
 
-    return ensure_layer(cache, (*_general_key(interpreter), *UNUSED, *SERVICES, *key), fill)
+    return ensure_layer(cache, (*_general_key(interpreter), *UNUSED, *key), fill)
 
 
 def own_layer(interpreter: Interpreter, *, cache: Path, s3: bool = False, engine: bool = True) -> Layer:

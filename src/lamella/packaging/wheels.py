@@ -1,7 +1,9 @@
-"""The wheels of a function: fetched for its Python and processors, and measured."""
+"""The wheels of a function: fetched for its Python and processors, measured, unpacked without what it never imports."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile
 
 from lamella.platforms.base import Architecture
@@ -30,8 +32,6 @@ UNUSED = (
     "numpy/doc/*",
     "numpy/f2py/*",
     "numpy/random/_examples/*",
-    "boto3/data/*",  # of its resources; what it knows of services is botocore's
-    "boto3/examples/*",
     "*/tests/*",
     "*.a",
     "*.h",
@@ -48,12 +48,11 @@ UNUSED = (
 )
 """What a function never imports: it stays out of the package. A test infers with these blocked."""
 
-SERVICES = ("s3", "sso", "sso-oidc", "sts")
-"""What botocore's data is kept for: S3, and how credentials are found. It knows hundreds of services."""
-
 _GLIBC = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014")
 _MACHINES: dict[Architecture, str] = {"x86_64": "x86_64", "arm64": "aarch64"}
 _TIME_LIMIT_S = 300
+_SPREAD = re.compile(r"[^/]+\.data/(?P<scheme>[^/]+)/(?P<rest>.+)")
+_LIBRARIES = ("purelib", "platlib")
 
 
 class WheelsError(Exception):
@@ -121,10 +120,40 @@ def download_wheels(
 
 def is_unused(path: str) -> bool:
     """Whether a file stays out of packages, by its path in one."""
-    folders = path.split("/")[:-1]
-    if folders[:2] == ["botocore", "data"] and len(folders) > 2 and folders[2] not in SERVICES:
-        return True
     return any(fnmatchcase(path, pattern) for pattern in UNUSED)
+
+
+def unpack_wheel(wheel: Path, folder: Path) -> None:
+    """Write a wheel's files into a folder.
+
+    Raises:
+        WheelsError: It is no wheel, or names a file outside.
+    """
+    try:
+        with ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                path = installed_path(entry.filename)
+                if path is None or entry.is_dir() or is_unused(path):
+                    continue
+                if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+                    raise WheelsError(f"`{wheel.name}` names `{path}`, outside of where it is unpacked")
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, target.open("xb") as written:
+                    shutil.copyfileobj(source, written, 1 << 20)
+    except BadZipFile as error:
+        raise WheelsError(f"`{wheel.name}` is no wheel: {error}") from error
+
+
+def installed_path(path: str) -> str | None:
+    """Where a wheel's file is installed, beside the libraries; None where it is not one of them, such as a script.
+
+    https://packaging.python.org/en/latest/specifications/binary-distribution-format/#the-data-directory
+    """
+    spread = _SPREAD.fullmatch(path)
+    if spread is None:
+        return path
+    return spread["rest"] if spread["scheme"] in _LIBRARIES else None
 
 
 def _run(command: Sequence[str]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from ssl import SSLContext, create_default_context
+from http.client import HTTPConnection, HTTPException
 from time import time
 from urllib.parse import urlsplit
 
 from lamella.errors import UsageError
+from lamella.stores.connections import new_connection
 from lamella.stores.credentials import FindCredentials
 from lamella.stores.sigv4 import signed_headers
 
@@ -90,7 +89,7 @@ class AwsHttp:
             used: HTTPConnection | None = idle.pop()
         except IndexError:
             used = None
-        connection = used or _connection(place.scheme, place.netloc)
+        connection = used or new_connection(place.scheme, place.netloc)
         try:
             reply = _exchange(connection, place.path, signed, body, timeout_s)
         except TimeoutError:
@@ -131,13 +130,3 @@ def _exchange(
     return Reply(
         answer.status, content, answer.headers.get("x-amzn-ErrorType"), answer.headers.get("X-Amz-Function-Error")
     )
-
-
-def _connection(scheme: str, place: str) -> HTTPConnection:
-    return HTTPSConnection(place, context=_context()) if scheme == "https" else HTTPConnection(place)
-
-
-@cache
-def _context() -> SSLContext:
-    """Whom to trust, which takes 20 ms to read."""
-    return create_default_context()

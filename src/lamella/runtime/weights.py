@@ -43,9 +43,9 @@ def fetch_weights(function: FunctionConfig) -> Iterator[FetchedWeights]:
 
     Takes as much memory as the objects are large, and keeps it as long as one of `initializers` is in use.
 
-    Fetching in a thread while the engine is imported was tried. The engine takes 45 ms; importing an S3 client, which
-    holds the interpreter as well, takes 350 ms: 50 MB at 78 MB/s were there no sooner (1.01 of the time, on one core
-    1.06).
+    Fetching in a thread while the engine is imported was tried, when functions had boto3. The engine takes 45 ms, which
+    is all that there is to win; importing boto3, which holds the interpreter as well, took 350 ms: 50 MB at 78 MB/s
+    were there no sooner (1.01 of the time, on one core 1.06).
 
     Raises:
         StoreError: An object is missing, unreachable, or not what its digest says.

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Literal
 
 from lamella.errors import UsageError
@@ -93,12 +94,13 @@ def _link_or_copy(source: Path, target: Path, link: bool) -> Placement:
     return Placement(target, "copy", reason)
 
 
-def write_atomically(target: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(target: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file under a temporary name beside `target`, then rename it.
 
-    Whatever goes wrong, `target` is never half-written, and the temporary file is removed.
+    Whatever goes wrong, `target` is never half-written, and the temporary file is removed. Several may write at once,
+    also threads of one process: what the last one wrote stays.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{token_hex(4)}.partial")
     try:
         write(partial)
         os.replace(partial, target)

@@ -21,16 +21,29 @@ def open_store(uri: str) -> Store:
     """
     scheme = _scheme(uri)
     if scheme == "s3":
-        try:
-            from lamella.stores.s3 import open_bucket
-        except ImportError as error:
-            raise MissingDependencyError(
-                f"`{uri}` cannot be opened: this package has no S3 in it", hint="deploy again with this store"
-            ) from error
-        return open_bucket(uri)
+        return _open_bucket(uri)
     from lamella.stores.directory import DirectoryStore, open_directory
 
     return open_directory(uri) if scheme == "file" else DirectoryStore(Path(os.path.abspath(uri)))
+
+
+def _open_bucket(uri: str) -> Store:
+    """By boto3 where Lamella is installed; packages hold what signs by itself instead, and only if they need it."""
+    try:
+        from lamella.stores.s3 import open_bucket
+    except ModuleNotFoundError:
+        return _open_signed(uri)
+    return open_bucket(uri)
+
+
+def _open_signed(uri: str) -> Store:
+    try:
+        from lamella.stores.s3_signed import open_bucket
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"`{uri}` cannot be opened: this package has no S3 in it", hint="deploy again with this store"
+        ) from error
+    return open_bucket(uri)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

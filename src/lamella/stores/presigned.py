@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from time import time
-from urllib.parse import quote
 
+from lamella.stores.addresses import object_address, region_of
 from lamella.stores.bucket import read_object
 from lamella.stores.credentials import FunctionCredentials
 from lamella.stores.sigv4 import presigned_url
@@ -27,17 +26,10 @@ def presigned(method: str, uri: str, *, expires_s: int) -> str | None:
     if not uri.startswith("s3://"):
         return None
     bucket, key = read_object(uri)
-    region = bucket.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    endpoint = bucket.endpoint_url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    suffix = ".cn" if region.startswith("cn-") else ""
-    place = (
-        f"{endpoint.rstrip('/')}/{bucket.name}"
-        if endpoint
-        else f"https://{bucket.name}.s3.{region}.amazonaws.com{suffix}"
-    )
+    region = region_of(bucket)
     return presigned_url(
         method,
-        f"{place}/{quote(key, safe='/-_.~')}",
+        object_address(bucket, region, key),
         service="s3",
         region=region,
         credentials=_credentials(),

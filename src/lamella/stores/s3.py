@@ -1,4 +1,4 @@
-"""A bucket as a store: S3, and what speaks its protocol.
+"""A bucket as a store on a user's machine: S3, and what speaks its protocol. Functions have `s3_signed`.
 
 Credentials come from where boto3 looks for them (the environment, its files, the function's role), never from a URI.
 """
@@ -16,13 +16,13 @@ from lamella.errors import MissingDependencyError, StoreError
 from lamella.stores.base import Buffer, Entry, check_key, may_begin_a_key, too_short
 from lamella.stores.bucket import Bucket, read_bucket
 from lamella.stores.s3_errors import conflict, errors, interrupted, past_end, refused_because_there
+from lamella.stores.s3_parts import PART_BYTES, PARTS_AT_ONCE, parts_of
+from lamella.stores.s3_reasons import contended
 
 CONNECTIONS = 16
 """Kept open, and used by as many threads at once."""
 
 _BLOCK_BYTES = 1 << 20  # urllib3 copies what `readinto` gives, one block of this size after the other
-_PART_BYTES = 64 << 20  # objects above this are written in parts; S3 takes 10,000 of them, and 5 GB at once
-_PARTS_AT_ONCE = 4
 _ATTEMPTS = 4
 _DELETED_AT_ONCE = 1000  # by one request: S3's limit
 _Result = TypeVar("_Result")
@@ -70,7 +70,7 @@ class S3Store:
                         raise
                 else:
                     return True
-        raise StoreError(f"`{uri}` cannot be created: others write it all the time", hint="try again")
+        raise contended(uri)
 
     def get(self, key: str) -> bytes:
         """The whole object."""
@@ -141,11 +141,11 @@ class S3Store:
 
     def _write(self, place: dict[str, str], buffers: Sequence[Buffer], **condition: str) -> None:
         views = [memoryview(buffer).cast("B") for buffer in buffers]
-        if sum(map(len, views)) <= _PART_BYTES:
+        if sum(map(len, views)) <= PART_BYTES:
             whole = buffers[0] if len(buffers) == 1 and isinstance(buffers[0], bytes) else b"".join(views)
             self._client.put_object(Body=whole, **place, **condition)
         else:
-            self._write_parts(place, tuple(_parts(views)), condition)
+            self._write_parts(place, tuple(parts_of(views)), condition)
 
     def _write_parts(
         self, place: dict[str, str], parts: Sequence[Sequence[memoryview]], condition: dict[str, str]
@@ -158,7 +158,7 @@ class S3Store:
             return {"ETag": sent["ETag"], "PartNumber": number}
 
         try:
-            with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
+            with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
                 sent = list(pool.map(send, enumerate(parts, 1)))
             self._client.complete_multipart_upload(MultipartUpload={"Parts": sent}, **upload, **condition)
         except BaseException:
@@ -235,19 +235,3 @@ def _again(action: Callable[[], _Result]) -> _Result:
             if not interrupted(error):
                 raise
     return action()
-
-
-def _parts(views: Sequence[memoryview]) -> Iterator[Sequence[memoryview]]:
-    """The bytes of buffers in a row, in parts of `_PART_BYTES`, as views."""
-    part: list[memoryview] = []
-    room = _PART_BYTES
-    for whole in views:
-        view = whole
-        while len(view) >= room:
-            yield [*part, view[:room]]
-            view, part, room = view[room:], [], _PART_BYTES
-        if view:
-            part.append(view)
-            room -= len(view)
-    if part:
-        yield part

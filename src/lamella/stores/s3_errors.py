@@ -6,12 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lamella.errors import LamellaError, StoreError
-from lamella.stores.base import missing
-
-_MISSING = {"NoSuchKey", "404", "NotFound"}
-_REFUSED = {"AccessDenied", "403", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
-_RIGHTS = "see which credentials boto3 finds, and what they may do in this bucket"
-_REACH = "see `endpoint_url`, the region, and the network"
+from lamella.stores.s3_reasons import CONFLICT, PAST_END, THERE_ALREADY, answered, unreachable
 
 
 @contextmanager
@@ -22,24 +17,24 @@ def errors(uri: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _answered(uri, error) from error
+        raise answered(uri, _code(error)) from error
     except BotoCoreError as error:
         raise _unanswered(uri, error) from error
 
 
 def refused_because_there(error: Exception) -> bool:
     """Whether a conditional write found an object."""
-    return _code(error) in ("PreconditionFailed", "412")
+    return _code(error) in THERE_ALREADY
 
 
 def conflict(error: Exception) -> bool:
     """Whether two conditional writes met."""
-    return _code(error) in ("ConditionalRequestConflict", "409")
+    return _code(error) in CONFLICT
 
 
 def past_end(error: Exception) -> bool:
     """Whether a range begins behind the object's end."""
-    return _code(error) in ("InvalidRange", "416")
+    return _code(error) in PAST_END
 
 
 def interrupted(error: Exception) -> bool:
@@ -55,17 +50,6 @@ def _code(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def _answered(uri: str, error: Exception) -> LamellaError:
-    code = _code(error)
-    if code in _MISSING:
-        return missing(uri)
-    if code == "NoSuchBucket":
-        return StoreError(f"the bucket of `{uri}` does not exist", hint="make it, or name another")
-    if code in _REFUSED:
-        return StoreError(f"the server refuses `{uri}`: {code}", hint=_RIGHTS)
-    return StoreError(f"the server cannot serve `{uri}`: {code or 'no reason given'}", hint="try again later")
-
-
 def _unanswered(uri: str, error: Exception) -> LamellaError:
     from botocore.exceptions import CredentialRetrievalError, NoCredentialsError, PartialCredentialsError
 
@@ -73,4 +57,4 @@ def _unanswered(uri: str, error: Exception) -> LamellaError:
         return StoreError(
             f"no credentials for `{uri}`", hint="set `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or a profile"
         )
-    return StoreError(f"`{uri}` cannot be reached: {type(error).__name__}", hint=_REACH)
+    return unreachable(uri, error)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 
-from lamella.packaging.cache import link_or_copy
+from lamella.packaging.cache import ensure, has_sizes, link_or_copy
 from lamella.packaging.delivery import MODEL_FOLDER
-from lamella.packaging.flushing import flush
 from lamella.slicing.placement import copy
 from lamella.targets.state import remove_tree
 
@@ -20,18 +20,20 @@ def keep(package: Path, folder: Path) -> Path:
         folder: Where copies are kept.
 
     Returns:
-        The copy: the one that is there, or a new one, whole or not at all.
+        The copy: the one that is there, if its files have their sizes, or a new one, whole or not at all.
+
+    Raises:
+        PackageError: It cannot be written.
     """
     kept = folder / package.name
-    if kept.is_dir():
-        return kept
-    partial = folder / f".{package.name}.partial"
-    remove_tree(partial)
+    sizes = [(path.relative_to(package), path.stat().st_size) for path in package.rglob("*") if path.is_file()]
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutil.copytree(package, partial, symlinks=True, copy_function=_link)
-    flush(partial)
-    partial.rename(kept)
+    ensure(kept, partial(_copy, package), lambda found: has_sizes(found, ((str(path), size) for path, size in sizes)))
     return kept
+
+
+def _copy(package: Path, folder: Path) -> None:
+    shutil.copytree(package, folder, symlinks=True, copy_function=_link, dirs_exist_ok=True)
 
 
 def _link(source: str, target: str) -> None:

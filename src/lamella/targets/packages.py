@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.base_images import DEFAULT_BASES, is_layout, open_base
-from lamella.packaging.image_files import write_archive, write_layout
-from lamella.packaging.oci import Image, build_image, check_image_size, image_blobs
+from lamella.packaging.cache import in_use
+from lamella.packaging.images.bases import DEFAULT_BASES, is_layout, open_base
+from lamella.packaging.images.building import Image, build_image, check_image_size, image_blobs
+from lamella.packaging.images.files import write_archive, write_layout
+from lamella.packaging.images.pushing import push_image
+from lamella.packaging.images.references import parse_reference
 from lamella.packaging.package import Package, build_packages
-from lamella.packaging.pushing import push_image
-from lamella.packaging.references import parse_reference
 from lamella.packaging.zip import write_zip
 from lamella.platforms import Platform, load_platform
 from lamella.runtime.function import Delivery
@@ -125,30 +126,31 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
     _check(format, directory, delivery, base_image, push)
     chosen = platform if isinstance(platform, Platform) else load_platform(platform)
     below = _base_name(base_image, chosen) if _is_image(format) else NO_BASE
-    with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
-        sliced = slices_of(source, Path(folder) / "slices", platform=chosen, slices=slices, verify=verify)
-        packages = build_packages(
-            sliced,
-            name=check_name(name or name_of(sliced), "name"),
-            platform=chosen,
-            architecture=architecture,
-            python=python,
-            delivery=delivery or ("image" if _is_image(format) else "package"),
-            store=store,
-            mount=mount,
-        )
-    target = None if directory is None else Path(directory)
-    if target is not None:
-        _make(target)
-    if not _is_image(format):
-        assert target is not None, "it was checked"
-        limit = chosen.limits.package_unzipped_bytes
-        return [_file(package, format, target, limit) for package in packages]
-    images = _images(packages, chosen, below, plain_http=plain_http)
-    made = [_described(package, image, format, chosen) for package, image in zip(packages, images, strict=True)]
-    if target is not None:
-        made = _written(images, made, format, target)
-    return made if push is None else _pushed(images, made, push, plain_http=plain_http)
+    with in_use():
+        with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
+            sliced = slices_of(source, Path(folder) / "slices", platform=chosen, slices=slices, verify=verify)
+            packages = build_packages(
+                sliced,
+                name=check_name(name or name_of(sliced), "name"),
+                platform=chosen,
+                architecture=architecture,
+                python=python,
+                delivery=delivery or ("image" if _is_image(format) else "package"),
+                store=store,
+                mount=mount,
+            )
+        target = None if directory is None else Path(directory)
+        if target is not None:
+            _make(target)
+        if not _is_image(format):
+            assert target is not None, "it was checked"
+            limit = chosen.limits.package_unzipped_bytes
+            return [_file(package, format, target, limit) for package in packages]
+        images = _images(packages, chosen, below, plain_http=plain_http)
+        made = [_described(package, image, format, chosen) for package, image in zip(packages, images, strict=True)]
+        if target is not None:
+            made = _written(images, made, format, target)
+        return made if push is None else _pushed(images, made, push, plain_http=plain_http)
 
 
 def _check(

@@ -33,7 +33,7 @@ def test_it_shows_where_how_large_and_what(lamella: Lamella, folder: Path, packa
 def test_nothing_is_removed_unasked(lamella: Lamella, packages: list[Package]) -> None:
     refused = lamella("cache", "prune", "--all")
     assert refused.status == 2
-    assert "this removes 4 folder(s) and frees" in refused.err
+    assert "this removes 4 item(s) and frees" in refused.err
     assert "nothing was removed" in refused.err
     tried = lamella("cache", "prune", "--all", "--dry-run", "--json").json
     assert tried["dry_run"] is True
@@ -42,7 +42,7 @@ def test_nothing_is_removed_unasked(lamella: Lamella, packages: list[Package]) -
 
 
 def test_it_prunes(lamella: Lamella, packages: list[Package]) -> None:
-    assert lamella("cache", "prune").err == "0 folder(s) removed, 0 B freed\n"
+    assert lamella("cache", "prune").err == "0 item(s) removed, 0 B freed\n"
     assert lamella("cache", "prune", "--older-than", "0.5", "--json").json["removed"] == []
     done = lamella("cache", "prune", "--all", "--yes", "--json")
     assert done.status == 0
@@ -52,7 +52,7 @@ def test_it_prunes(lamella: Lamella, packages: list[Package]) -> None:
 
 
 def test_it_verifies(lamella: Lamella, packages: list[Package]) -> None:
-    assert lamella("cache", "verify").err == "4 folder(s) are intact, 0 were damaged and are removed\n"
+    assert lamella("cache", "verify").err == "4 item(s) are intact, 0 were damaged and are removed\n"
     damage(next(packages[0].folder.glob("model/*.data")))
     found = lamella("cache", "verify", "--json")
     assert found.status == 1

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from lamella.errors import UsageError
-from lamella.slicing.placement import copy, place
+from lamella.slicing.placement import copy, place, write_atomically
 
 
 @pytest.fixture
@@ -134,3 +137,19 @@ def test_copy_uses_the_kernel(source: Path, folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "pread", None)
     copy(source, folder / "w.bin")
     assert (folder / "w.bin").read_bytes() == source.read_bytes()
+
+
+def test_of_threads_that_write_the_same_file_at_once_each_writes_all_of_it(tmp_path: Path) -> None:
+    barrier, target, contents = Barrier(2, timeout=30), tmp_path / "file", [b"one" * 1000, b"another" * 1000]
+
+    def write(content: bytes, path: Path) -> None:
+        with path.open("xb") as file:
+            barrier.wait()
+            file.write(content)
+            barrier.wait()
+        assert path.read_bytes() == content
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda content: write_atomically(target, partial(write, content)), contents))
+    assert target.read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -153,7 +153,7 @@ class Door:
         return Running(model, place, self._caller, self._required_store(), self._referenced)
 
     def _store(self) -> Store:
-        """Opened when it is needed: what speaks S3 takes longer to import than everything else."""
+        """Opened when it is needed: most requests need none."""
         return self._referenced.store(self._required_store())
 
     def _required_store(self) -> str:

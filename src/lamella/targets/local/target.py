@@ -12,7 +12,7 @@ from threading import RLock
 
 from lamella.errors import LamellaError, UsageError
 from lamella.packaging.cache import in_use
-from lamella.packaging.unpacked_images import from_images
+from lamella.packaging.images.unpacking import from_images
 from lamella.platforms import Limits, Platform, load_platform
 from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
@@ -59,7 +59,8 @@ class LocalTarget:
 
     def diff(self, wanted: Wanted) -> list[Change]:
         """What `apply` would change. Builds the packages, and changes nothing else."""
-        functions = functions_of(wanted, self._built(wanted))
+        with in_use():
+            functions = functions_of(wanted, self._built(wanted))
         return changes(self._state.read(wanted.name, wanted.stage), functions)
 
     def apply(self, wanted: Wanted) -> Deployment:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.errors import PackageError
-from lamella.packaging.base_images import ARCHITECTURES, BaseImage
-from lamella.packaging.blobs import CONFIG, MANIFEST, Blobs, Descriptor
-from lamella.packaging.cache import cache_folder
-from lamella.packaging.image_layers import TASK_ROOT, ImageLayer, layers_of
+from lamella.packaging.cache import cache_folder, in_use
+from lamella.packaging.images.bases import ARCHITECTURES, BaseImage
+from lamella.packaging.images.blobs import CONFIG, MANIFEST, Blobs, Descriptor
+from lamella.packaging.images.layers import TASK_ROOT, ImageLayer, layers_of
 from lamella.packaging.package import Package
 from lamella.platforms.base import Platform
+
+FOLDER = "images"
+"""Where all of images lies in the cache."""
 
 HANDLER = "lamella.runtime.handler.handle"
 
@@ -58,7 +61,7 @@ class Image:
 
 def image_blobs(cache: str | Path | None = None) -> Blobs:
     """Where the blobs of images are kept."""
-    return Blobs(cache_folder(None if cache is None else Path(cache)) / "images")
+    return Blobs(cache_folder(None if cache is None else Path(cache)) / FOLDER)
 
 
 def build_image(package: Package, *, base: BaseImage | None = None, cache: str | Path | None = None) -> Image:
@@ -68,6 +71,8 @@ def build_image(package: Package, *, base: BaseImage | None = None, cache: str |
     runtime, else by Lamella's, with the `python3` of the base. Either speaks the Lambda Runtime API, which the platform
     provides, or the Runtime Interface Emulator, which AWS's base images hold.
 
+    Whoever goes on to use it does both inside of `lamella.packaging.cache.in_use`, lest its blobs be pruned.
+
     Args:
         package: What `build_packages` made.
         base: The system below; without one, the image holds the function alone and runs nowhere by itself.
@@ -76,7 +81,28 @@ def build_image(package: Package, *, base: BaseImage | None = None, cache: str |
     Raises:
         PackageError: The package has lost a file, the base is for other processors, or the cache cannot be written.
     """
-    blobs = image_blobs(cache)
+    with in_use(None if cache is None else Path(cache)):
+        return _build(package, base, image_blobs(cache))
+
+
+def check_image_size(image: Image, platform: Platform) -> None:
+    """Refuse an image that is too large for the platform, with its base.
+
+    Raises:
+        PackageError: Its files take more than the limit.
+    """
+    limit = platform.limits.image_bytes
+    if limit is None or image.unpacked_bytes <= limit:
+        return
+    below = sum(layer.unpacked_bytes for layer in image.layers if not layer.kind)
+    raise PackageError(
+        f"the image `{image.name}` would have {image.unpacked_bytes:,} bytes, {below:,} of them in its base, above the "
+        f"{limit:,} of {platform.title}",
+        hint="cut the model into more slices (`lamella slice --slices N`), or choose a smaller base image",
+    )
+
+
+def _build(package: Package, base: BaseImage | None, blobs: Blobs) -> Image:
     layers = (*(() if base is None else base.layers), *layers_of(package.folder, package.files, blobs))
     content = _config(package, {} if base is None else base.config, layers)
     config = blobs.add(_json(content), CONFIG)
@@ -94,23 +120,6 @@ def build_image(package: Package, *, base: BaseImage | None = None, cache: str |
         base=None if base is None else base.name,
         unpacked_bytes=sum(layer.unpacked_bytes for layer in layers),
         blobs=blobs,
-    )
-
-
-def check_image_size(image: Image, platform: Platform) -> None:
-    """Refuse an image that is too large for the platform, with its base.
-
-    Raises:
-        PackageError: Its files take more than the limit.
-    """
-    limit = platform.limits.image_bytes
-    if limit is None or image.unpacked_bytes <= limit:
-        return
-    below = sum(layer.unpacked_bytes for layer in image.layers if not layer.kind)
-    raise PackageError(
-        f"the image `{image.name}` would have {image.unpacked_bytes:,} bytes, {below:,} of them in its base, above the "
-        f"{limit:,} of {platform.title}",
-        hint="cut the model into more slices (`lamella slice --slices N`), or choose a smaller base image",
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import Blobs, Descriptor, digest_of_bytes
+from lamella.packaging.images.blobs import Blobs, Descriptor, digest_of_bytes
 
 HOUR_S = 3600
 

@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Protocol
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import BLOCK_BYTES, INDEX, Blobs, Descriptor, descriptor_of, digest_of_bytes, document
+from lamella.packaging.images.blobs import (
+    BLOCK_BYTES,
+    INDEX,
+    Blobs,
+    Descriptor,
+    descriptor_of,
+    digest_of_bytes,
+    document,
+)
 
 
 class ImageSource(Protocol):

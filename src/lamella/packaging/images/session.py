@@ -22,7 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from lamella.errors import RegistryError
-from lamella.packaging.credentials import Credentials
+from lamella.packaging.images.credentials import Credentials
 
 Response = urllib3.BaseHTTPResponse
 Body = bytes | IO[bytes]

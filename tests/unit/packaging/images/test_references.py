@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from lamella.errors import PackageError, RegistryError, UsageError
-from lamella.packaging.blobs import descriptor_of
-from lamella.packaging.credentials import Credentials, find_credentials
-from lamella.packaging.references import Reference, parse_reference
+from lamella.packaging.images.blobs import descriptor_of
+from lamella.packaging.images.credentials import Credentials, find_credentials
+from lamella.packaging.images.references import Reference, parse_reference
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lamella.errors import UsageError
-from lamella.packaging.credentials import Credentials
-from lamella.packaging.oci import Image
-from lamella.packaging.references import Reference, parse_reference
-from lamella.packaging.registry import open_registry
+from lamella.packaging.images.building import Image
+from lamella.packaging.images.credentials import Credentials
+from lamella.packaging.images.references import Reference, parse_reference
+from lamella.packaging.images.registry import open_registry
 
 
 def push_image(

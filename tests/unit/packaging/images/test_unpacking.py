@@ -4,14 +4,16 @@ import gzip
 import io
 import tarfile
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import TAR, TAR_GZIP, Blobs, Descriptor, digest_of_bytes
-from lamella.packaging.image_layers import ImageLayer
-from lamella.packaging.unpacked_images import apply_layer
+from lamella.packaging.images.blobs import TAR, TAR_GZIP, Blobs, Descriptor, digest_of_bytes
+from lamella.packaging.images.contents import digests_of
+from lamella.packaging.images.layers import ImageLayer
+from lamella.packaging.images.unpacking import apply_layer
 
 Entry = tuple[str, bytes | None, bytes]
 FILE, FOLDER, LINK = tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE
@@ -41,10 +43,15 @@ def layer(blobs: Blobs, content: bytes, *, zipped: bool = False) -> ImageLayer:
 
 
 def applied(tmp_path: Path, *layers: Sequence[Entry], zipped: bool = False) -> Path:
+    """A folder with layers, which are as well read without one."""
     blobs, folder = Blobs(tmp_path / "blobs"), tmp_path / "task"
+    is_new = not folder.exists()
     folder.mkdir(exist_ok=True)
-    for entries in layers:
-        apply_layer(layer(blobs, tar(*entries), zipped=zipped), blobs, folder)
+    made = [layer(blobs, tar(*entries), zipped=zipped) for entries in layers]
+    for one in made:
+        apply_layer(one, blobs, folder)
+    if is_new:
+        assert digests_of(made, blobs) == {path: sha256(data).hexdigest() for path, data in held(folder).items()}
     return folder
 
 
@@ -91,7 +98,9 @@ def test_a_later_layer_replaces_and_removes(tmp_path: Path) -> None:
         ("var/task/c/new", b"2", FILE),
         ("var/task/c/.wh..wh..opq", b"", FILE),
         ("var/task/f", b"2", FILE),
+        ("var/task/h", None, FOLDER),
     ]
+    first.append(("var/task/h", b"1", FILE))
     assert held(applied(tmp_path, first, second)) == {"a": b"2", "c/new": b"2", "f": b"2"}
 
 

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import quote, urljoin
 
 from lamella.errors import MissingDependencyError, RegistryError
-from lamella.packaging.blobs import (
+from lamella.packaging.images.blobs import (
     BLOCK_BYTES,
     INDEX,
     LARGEST_DOCUMENT_BYTES,
@@ -25,11 +25,11 @@ from lamella.packaging.blobs import (
     NewBlob,
     digest_of_bytes,
 )
-from lamella.packaging.credentials import Credentials, find_credentials
-from lamella.packaging.references import Reference
+from lamella.packaging.images.credentials import Credentials, find_credentials
+from lamella.packaging.images.references import Reference
 
 if TYPE_CHECKING:
-    from lamella.packaging.registry_session import RegistrySession, Response
+    from lamella.packaging.images.session import RegistrySession, Response
 
 CHUNK_BYTES = 16 << 20
 """What one request pushes: Amazon ECR takes parts of 5 to 20 MiB, and what a broken connection costs is one such."""
@@ -58,7 +58,7 @@ def open_registry(
         RegistryError: The credentials that are kept on this machine cannot be read.
     """
     try:
-        from lamella.packaging.registry_session import RegistrySession
+        from lamella.packaging.images.session import RegistrySession
     except ImportError as error:
         raise MissingDependencyError("registries need `urllib3`", hint="pip install 'lamella[oci]'") from error
     known = credentials or find_credentials(reference.address)
@@ -127,7 +127,7 @@ class Registry:
     def _read(self, blob: Descriptor, target: NewBlob) -> None:
         from urllib3.exceptions import HTTPError
 
-        from lamella.packaging.registry_session import unreachable
+        from lamella.packaging.images.session import unreachable
 
         begun = {"Range": f"bytes={target.size}-"} if target.size else {}
         url, scope = f"{self._base}/blobs/{blob.digest}", self._scopes["pull"]
@@ -279,7 +279,7 @@ class Registry:
         return self._session.ask(method, url, scope=self._scopes[right], expected=expected, headers=headers, body=body)
 
     def _content(self, response: Response) -> bytes:
-        from lamella.packaging.registry_session import read_answer
+        from lamella.packaging.images.session import read_answer
 
         return read_answer(response, self._session.address, LARGEST_DOCUMENT_BYTES)
 

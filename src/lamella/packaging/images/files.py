@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import tarfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lamella.errors import PackageError, UsageError
-from lamella.packaging.base_images import ARCHITECTURES
-from lamella.packaging.blobs import BLOCK_BYTES, INDEX, Blobs, document
 from lamella.packaging.cache import link_or_copy
-from lamella.packaging.oci import Image
+from lamella.packaging.images.bases import ARCHITECTURES
+from lamella.packaging.images.blobs import BLOCK_BYTES, INDEX, Blobs, document
+from lamella.packaging.images.building import Image
 from lamella.slicing.placement import write_atomically
 
 _LAYOUT_FILE, _INDEX_FILE = "oci-layout", "index.json"
@@ -43,9 +43,9 @@ def write_layout(images: Sequence[Image], folder: str | Path) -> None:
                 path = target.path(blob.digest)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not target.has(blob.digest, blob.size):
-                    _place(image.blobs.path(blob.digest), path)
-        write_atomically(folder / _INDEX_FILE, lambda partial: _write(partial, _index(images)))
-        write_atomically(folder / _LAYOUT_FILE, lambda partial: _write(partial, _LAYOUT))
+                    write_atomically(path, partial(link_or_copy, image.blobs.path(blob.digest)))
+        write_atomically(folder / _INDEX_FILE, lambda file: file.write_bytes(_index(images)))
+        write_atomically(folder / _LAYOUT_FILE, lambda file: file.write_bytes(_LAYOUT))
         _drop_others(target, {blob.digest for image in images for blob in image.descriptors})
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -59,7 +59,7 @@ def write_archive(image: Image, path: str | Path) -> None:
     """
     path = Path(path)
     try:
-        write_atomically(path, lambda partial: _write_archive(image, partial))
+        write_atomically(path, partial(_write_archive, image))
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -88,22 +88,11 @@ def _index(images: Sequence[Image]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _place(source: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    partial.unlink(missing_ok=True)
-    link_or_copy(source, partial)
-    os.replace(partial, target)
-
-
 def _drop_others(blobs: Blobs, kept: set[str]) -> None:
     """Remove blobs that an earlier index named."""
     for path in blobs.path("").iterdir():
         if f"sha256:{path.name}" not in kept:
             path.unlink()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _unwritable(path: Path, error: OSError) -> PackageError:

@@ -11,20 +11,19 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from threading import get_ident
 from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import BLOCK_BYTES, TAR, TAR_GZIP, Blobs, Descriptor, NewBlob, descriptor_of
 from lamella.packaging.delivery import MODEL_FOLDER
+from lamella.packaging.images.blobs import BLOCK_BYTES, TAR, TAR_GZIP, Blobs, Descriptor, NewBlob, descriptor_of
 from lamella.packaging.layers import LayerFile
 from lamella.runtime.function import FILE_NAME
+from lamella.slicing.placement import write_atomically
 
 TASK_ROOT = "var/task"
 """Where a function's files lie in an image. https://docs.aws.amazon.com/lambda/latest/dg/python-image.html"""
@@ -33,6 +32,8 @@ KIND = "io.lamella.layer"
 """The annotation that says what a layer holds."""
 
 SCHEMA = "lamella.image-layer/1"
+
+_NOTES = "layers"  # beside the blobs: which layer was made of what
 
 _DEPENDENCIES, _OWN, _MODEL, _FUNCTION = "dependencies", "function-side", "model", "function"
 SHARED = (_DEPENDENCIES, _OWN)
@@ -164,14 +165,34 @@ def _samples(folder: Path, files: Sequence[LayerFile]) -> Iterator[bytes]:
         start += file.size
 
 
+def measured(blob: Descriptor, blobs: Blobs) -> ImageLayer:
+    """Unpack a layer, to nowhere, for its digest and size.
+
+    Raises:
+        PackageError: It cannot be unpacked.
+    """
+    digest, size = hashlib.sha256(), 0
+    with blobs.path(blob.digest).open("rb") as file:
+        stream = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if blob.media_type == TAR_GZIP else file
+        try:
+            while block := stream.read(BLOCK_BYTES):
+                digest.update(block)
+                size += len(block)
+        except (OSError, EOFError, zlib.error) as error:
+            raise PackageError(f"layer `{blob.digest}` cannot be unpacked: {error}", hint="pull it again") from error
+    return ImageLayer(blob, f"sha256:{digest.hexdigest()}", size)
+
+
 def noted(blobs: Blobs, key: str) -> ImageLayer | None:
     """The layer that was made of what `key` stands for; None where there is none, or its blob was removed."""
-    try:
-        found = json.loads(_note(blobs, key).read_text())
-        layer = ImageLayer(descriptor_of(found["blob"]), str(found["diff_id"]), int(found["unpacked_bytes"]))
-    except (OSError, ValueError, KeyError, TypeError, PackageError):
-        return None  # then it is made again, and noted anew
-    return layer if blobs.has(layer.blob.digest, layer.blob.size) else None
+    layer = _read_note(_note(blobs, key))  # where it is None, it is made again, and noted anew
+    return layer if layer is not None and blobs.find(layer.blob.digest, layer.blob.size) else None
+
+
+def all_noted(blobs: Blobs) -> dict[Path, ImageLayer | None]:
+    """What every file of notes says; None where that is nothing, or of a blob that was removed."""
+    notes = {path: _read_note(path) for path in (blobs.folder / _NOTES).glob("*")}
+    return {p: la if la is not None and blobs.has(la.blob.digest, la.blob.size) else None for p, la in notes.items()}
 
 
 def keep_note(blobs: Blobs, key: str, layer: ImageLayer) -> None:
@@ -182,11 +203,9 @@ def keep_note(blobs: Blobs, key: str, layer: ImageLayer) -> None:
     """
     content = {"blob": layer.blob.view(), "diff_id": layer.diff_id, "unpacked_bytes": layer.unpacked_bytes}
     note = _note(blobs, key)
-    partial = note.with_name(f".{key}.{os.getpid()}-{get_ident()}.partial")  # threads may do the same at once
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content))
-        partial.replace(note)
+        write_atomically(note, lambda partial: partial.write_text(json.dumps(content)))
     except OSError as error:
         raise PackageError(
             f"`{note}` cannot be written: {error.strerror or error}", hint="let `LAMELLA_HOME` name a folder with room"
@@ -194,4 +213,12 @@ def keep_note(blobs: Blobs, key: str, layer: ImageLayer) -> None:
 
 
 def _note(blobs: Blobs, key: str) -> Path:
-    return blobs.folder / "layers" / f"{key}.json"
+    return blobs.folder / _NOTES / f"{key}.json"
+
+
+def _read_note(path: Path) -> ImageLayer | None:
+    try:
+        found = json.loads(path.read_text())
+        return ImageLayer(descriptor_of(found["blob"]), str(found["diff_id"]), int(found["unpacked_bytes"]))
+    except (OSError, ValueError, KeyError, TypeError, PackageError):
+        return None

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from lamella.errors import PackageError
-from lamella.packaging.blobs import (
-    BLOCK_BYTES,
+from lamella.packaging.images.blobs import (
     INDEX,
     MANIFEST,
     TAR,
@@ -22,10 +17,10 @@ from lamella.packaging.blobs import (
     descriptor_of,
     document,
 )
-from lamella.packaging.image_layers import ImageLayer, keep_note, noted
-from lamella.packaging.image_sources import ImageSource, LayoutSource, only_image
-from lamella.packaging.references import parse_reference
-from lamella.packaging.registry import open_registry
+from lamella.packaging.images.layers import ImageLayer, keep_note, measured, noted
+from lamella.packaging.images.references import parse_reference
+from lamella.packaging.images.registry import open_registry
+from lamella.packaging.images.sources import ImageSource, LayoutSource, only_image
 from lamella.platforms.base import Architecture
 
 DEFAULT_BASES = {"aws-lambda": "public.ecr.aws/lambda/python:{python}"}
@@ -141,7 +136,7 @@ def _layer(source: ImageSource, found: Descriptor, diff_id: str, blobs: Blobs) -
     key = found.digest.removeprefix("sha256:")
     known = noted(blobs, key)
     if known is None:
-        known = _measured(Descriptor(kind, found.digest, found.size), blobs)
+        known = measured(Descriptor(kind, found.digest, found.size), blobs)
         keep_note(blobs, key, known)
     if known.diff_id != diff_id:
         raise PackageError(
@@ -151,20 +146,6 @@ def _layer(source: ImageSource, found: Descriptor, diff_id: str, blobs: Blobs) -
     return known
 
 
-def _measured(blob: Descriptor, blobs: Blobs) -> ImageLayer:
-    """Unpack a layer, to nowhere, for its digest and size."""
-    digest, size = hashlib.sha256(), 0
-    with blobs.path(blob.digest).open("rb") as file:
-        stream = cast("BinaryIO", gzip.GzipFile(fileobj=file)) if blob.media_type == TAR_GZIP else file
-        try:
-            while block := stream.read(BLOCK_BYTES):
-                digest.update(block)
-                size += len(block)
-        except (OSError, EOFError, zlib.error) as error:
-            raise PackageError(f"layer `{blob.digest}` cannot be unpacked: {error}", hint="pull it again") from error
-    return ImageLayer(blob, f"sha256:{digest.hexdigest()}", size)
-
-
 def _bring(source: ImageSource, blob: Descriptor, blobs: Blobs) -> None:
-    if not blobs.has(blob.digest, blob.size):
+    if not blobs.find(blob.digest, blob.size):
         source.fetch(blob, blobs)
