@@ -16,6 +16,7 @@ target        AwsTarget: deploy, ask, follow, roll back, delete
 account       calls to AWS                              refusals  what AWS says no with, and the way out
 stacks        stacks, made and changed by change sets   bucket    a deployment's bucket
 record        what is deployed, kept in that bucket     releasing from what is wanted to a release, packages uploaded
+history       how that changes with each version
 preflight     quotas, asked before anything is made     leftovers what is left of what was deleted
 asking invoking                                         requests, with the user's own credentials
 following reports                                       logs, and what they say of each request
