@@ -39,6 +39,7 @@ TARGETS: dict[str, Open] = {"local": LocalTarget, **({"aws": open_aws} if AWS_TE
 GAPS = {
     "test_the_timeline_tells_cold_from_warm": "a workflow does not say what was billed; logs do",
     "test_a_model_that_is_not_in_the_package_answers_alike[aws-mount]": "no folder of this machine is mounted there",
+    "test_a_model_that_is_not_in_the_package_answers_alike[aws-image]": "images are refused there for now",
     "test_functions_of_one_name_are_refused": "tests/functional/test_aws_faults.py has it, in terms of stacks",
 }
 """What AWS does not do as the local platform does."""

@@ -1,6 +1,7 @@
 """AWS: one CloudFormation stack a deployment and stage.
 
-Everything but `account` and `target` is pure: values in, values out, no network.
+The first half is pure: values in, values out, no network. The second deploys what it says, and talks to AWS through
+`account` alone.
 
 ```text
 settings      Settings                                  checks    what settings and a release contradict
@@ -10,9 +11,19 @@ storage network mounts functions workflows state_machine doors events access log
 iam_policies  what a user must be allowed, each action with its reason
 price         what a stack costs a month and for 1,000 requests
 export        folders for other tools
+
+target        AwsTarget: deploy, ask, follow, roll back, delete
+account       calls to AWS                              refusals  what AWS says no with, and the way out
+stacks        stacks, made and changed by change sets   bucket    a deployment's bucket
+record        what is deployed, kept in that bucket     releasing from what is wanted to a release, packages uploaded
+history       how that changes with each version
+preflight     quotas, asked before anything is made     leftovers what is left of what was deleted
+asking invoking                                         requests, with the user's own credentials
+following reports                                       logs, and what they say of each request
+remembered    where this machine's user has deployed something
 ```
 
-How whoever talks to AWS uses them:
+How the second half uses the first:
 
 1. `settings.check()`, `check_release(settings, release)`: errors before anything is made. A release has a door of its
    own where `needs_door(settings, models)` says so (`Names.door`, `DOOR_MEMORY_MB`, `DOOR_TIMEOUT_S`).

@@ -31,13 +31,13 @@ class LogFollower:
         self._seen: dict[str, dict[str, int]] = {function.name: {} for function in functions}
 
     def read(self) -> list[LogLine]:
-        """What was not read before, by time.
+        """What was not read before, function by function, each by time.
 
         Raises:
             RemoteError: AWS refuses.
         """
-        found = [entry for function in self._functions for entry in self._new(function)]
-        return [line for _, line in sorted(found, key=lambda entry: entry[0])]
+        found = (sorted(self._new(function), key=lambda entry: entry[0]) for function in self._functions)
+        return [line for entries in found for _, line in entries]
 
     def lines(self, *, follow: bool, poll_s: float) -> Iterator[LogLine]:
         """All lines; with `follow`, without end."""

@@ -13,6 +13,7 @@ from lamella.targets.aws.asking import Asking
 from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.checks import check_release
 from lamella.targets.aws.following import LogFollower
+from lamella.targets.aws.history import known, numbered, reserved, with_version
 from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_quotas
@@ -38,7 +39,6 @@ from lamella.targets.building import BuiltModel, functions_of
 from lamella.targets.changes import changes
 from lamella.workflow.request import Answer
 
-PLATFORM = "aws-lambda"
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
 _TEMPLATE = "lamella/template.json"
 _WEIGHTS = "weights/"
@@ -142,7 +142,7 @@ class AwsTarget:
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
         release = published(names, settings, Releasing(names, settings, bucket).release(number, wanted, built))
         version = self._version(wanted, number, built, bucket)
-        record = _with(found, wanted, settings, version, release)
+        record = with_version(found, wanted, settings, version, release)
         bucket.write(KEY, written(record.at(number if found is None else found.deployment.live)))
         self._update(names, record, bucket, tags)
         return self._finished(names, record, bucket)
@@ -152,7 +152,7 @@ class AwsTarget:
         built = build(wanted, settings, f"s3://{names.bucket}")
         release = Releasing(names, settings, None).release(1, wanted, built)
         check_release(settings, release)
-        check_quotas(self._account, settings, release, reserved=_reserved(found))
+        check_quotas(self._account, settings, release, reserved=reserved(found))
         return built
 
     def _update(self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]) -> None:
@@ -163,7 +163,7 @@ class AwsTarget:
     def _finished(self, names: Names, record: Record, bucket: DeploymentBucket) -> Deployment:
         """Keep what is deployed now, with the numbers that AWS gave to versions."""
         numbers = {logical: arn.rpartition(":")[2] for logical, arn in self._versions(names).items()}
-        record = _numbered(record, numbers)
+        record = numbered(record, numbers)
         bucket.write(KEY, written(record))
         kept = [function for entries in record.functions.values() for function in entries]
         needed = {function.code.key for function in kept if isinstance(function.code, ZipCode)}
@@ -391,7 +391,7 @@ class AwsTarget:
             raise LamellaError(
                 f"the stack `{names.stack}` has lost its record `s3://{bucket.name}/{KEY}`", hint="delete it"
             )
-        return _known(read_record(text, f"s3://{bucket.name}/{KEY}"), int(outputs["Release"]))
+        return known(read_record(text, f"s3://{bucket.name}/{KEY}"), int(outputs["Release"]))
 
     def _nothing(self, names: Names) -> NotDeployedError:
         where = f"in `{names.region}` of account {names.account}"
@@ -425,48 +425,3 @@ class AwsTarget:
         """ARN of every published version in the stack, by its logical id."""
         found = self._stacks.resources(names.stack)
         return {each.logical: each.physical for each in found if each.kind == "AWS::Lambda::Version"}
-
-
-def _with(found: Record | None, wanted: Wanted, settings: Settings, version: Version, release: Release) -> Record:
-    """A record with a new version, and as many of the earlier ones as are kept."""
-    kept = () if found is None else found.deployment.kept(VERSIONS_KEPT - 1)
-    if found is not None and found.deployment.version not in kept:
-        kept = (found.deployment.version, *kept)  # it answers until the new one does
-    numbers = [each.number for each in kept]
-    functions = {} if found is None else {number: found.functions[number] for number in numbers}
-    chosen = {} if found is None else {number: found.chosen[number] for number in numbers}
-    platform = wanted.platform_source or PLATFORM
-    aliases = {} if found is None else found.deployment.aliases
-    deployment = Deployment(wanted.name, wanted.stage, "aws", platform, (*kept, version), version.number, aliases)
-    return Record(deployment, {**chosen, version.number: settings}, {**functions, version.number: release.functions})
-
-
-def _known(record: Record, live: int) -> Record:
-    """What the stack holds: not a version that a run did not come to deploy."""
-    versions = tuple(each for each in record.deployment.versions if each.number <= live or each.functions[0].version)
-    numbers = [each.number for each in versions]
-    return Record(
-        replace(record.deployment, versions=versions, live=live),
-        {number: record.chosen[number] for number in numbers},
-        {number: record.functions[number] for number in numbers},
-    )
-
-
-def _numbered(record: Record, numbers: Mapping[str, str]) -> Record:
-    """The same with AWS's own numbers of the functions' versions."""
-
-    def numbered(version: Version) -> Version:
-        release = next(each for each in record.releases if each.number == version.number)
-        functions = tuple(
-            replace(each, version=numbers.get(release.function(each.model, each.slice).version_id, each.version))
-            for each in version.functions
-        )
-        return replace(version, functions=functions)
-
-    versions = tuple(map(numbered, record.deployment.versions))
-    return replace(record, deployment=replace(record.deployment, versions=versions))
-
-
-def _reserved(found: Record | None) -> int:
-    """The concurrency that a deployment has reserved already."""
-    return 0 if found is None else (found.settings.concurrency or 0) * len(found.release.functions)
