@@ -72,7 +72,7 @@ def test_each_version_holds_its_own_models() -> None:
     assert two.at(3).model().name == "bert"
     with pytest.raises(NotDeployedError, match="no version 2") as caught:
         two.at(2)
-    assert caught.value.hint == "there is 1, 3"
+    assert caught.value.hint == "there is 1, 3, live"
 
 
 @pytest.mark.parametrize(

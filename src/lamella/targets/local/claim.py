@@ -59,6 +59,7 @@ class Claim:
             remove: Whether the logs and the folder go. Only its owner may remove them: as soon as the lock's file is
                 gone, the folder is that of the next one.
         """
+        shutil.rmtree(self.temporary, ignore_errors=True)
         if remove:
             shutil.rmtree(self._folder / LOGS, ignore_errors=True)
             (self._folder / _LOCK).unlink(missing_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import shutil
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
@@ -323,7 +322,6 @@ class LocalPlatform:
         self._remove_files(all_of_them=remove)
 
     def _remove_files(self, *, all_of_them: bool = False) -> None:
-        shutil.rmtree(self._temporary, ignore_errors=True)
         self._claim.release(remove=all_of_them)
 
     def __enter__(self) -> LocalPlatform:
