@@ -31,9 +31,9 @@ def emulate(
         pytest.skip("the emulator is a Linux program")
     if importlib.util.find_spec("awslambdaric") is None:
         pytest.skip("awslambdaric is not installed")
-    program.write_bytes(_emulator().read_bytes())
+    program.write_bytes(emulator().read_bytes())
     program.chmod(0o755)
-    outside, inside = _free_port(), _free_port()
+    outside, inside = free_port(), free_port()
     process = subprocess.Popen(
         [program, "--runtime-interface-emulator-address", f"127.0.0.1:{outside}", "--runtime-api-address",
          f"127.0.0.1:{inside}", sys.executable, "-m", "awslambdaric", handler],
@@ -54,7 +54,7 @@ def emulate(
         process.wait()
 
 
-def _emulator() -> Path:
+def emulator() -> Path:
     """From the wheel of AWS's command line for serverless applications."""
     architecture = "arm64" if machine.machine() in ("arm64", "aarch64") else "x86_64"
     file = Path(sys.prefix) / "emulator" / "samcli" / "local" / "rapid" / f"aws-lambda-rie-{architecture}"
@@ -63,7 +63,7 @@ def _emulator() -> Path:
     return file
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pytest
 from tests import models
+from tests.functional.emulator import emulator, free_port
 from tests.functional.registries import need
 from tests.functional.runtime_api import runtime_api
-from tests.functional.test_local_invoke_api import emulator, free_port
 
 import lamella
 from lamella.packaging.images.blobs import CONFIG, INDEX, MANIFEST, TAR, Blobs
