@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,12 +210,12 @@ def test_a_killed_instance_is_replaced(lamella_endpoint: Callable[..., lamella.E
     before = own_processes()
     endpoint = lamella_endpoint(models.mlp(tmp_path / "mlp.onnx"), slices=2, memory_mb=FULL_SPEED_MB)
     want = endpoint.infer({"x": X})["y"]
-    running = [
-        process for pid in own_processes() - before if "runtime.client" in command_of(process := psutil.Process(pid))
-    ]
+    now = psutil.Process().children(recursive=True)  # some of which may have ended when they are looked at
+    running = [each for each in now if each.pid not in before and "runtime.client" in command_of(each)]
     assert running
     for process in running:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # with the one that it was started by
+            process.kill()
     answer = endpoint.infer_with_timeline({"x": X})
     np.testing.assert_array_equal(answer.outputs["y"], want)
     assert all(run.cold_start for run in answer.timeline)

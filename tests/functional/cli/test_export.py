@@ -37,7 +37,7 @@ def test_a_folder_holds_every_package_that_its_template_names(
             names = set(package.namelist())
             described = json.loads(package.read("function.json"))
         assert described["slice"] == index
-        assert {"lamella/runtime/handler.py", "lamella/stores/s3.py"} <= names
+        assert {"lamella/runtime/handler.py", "lamella/stores/s3_signed.py"} <= names
         assert any("cpython-313-x86_64" in name for name in names), "packages are for the functions' Python"
 
 
