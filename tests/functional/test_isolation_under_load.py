@@ -238,7 +238,7 @@ def place(folder: Path) -> Iterator[Place]:
         Wanted(
             name=NAME,
             stage="dev",
-            sliced=sliced,
+            models={"load": sliced},
             platform=load_platform(platform),
             platform_source=str(platform),
             memory_mb=MEMORY_MB,
