@@ -12,13 +12,13 @@ from lamella.targets.aws.account import Account
 from lamella.targets.aws.asking import Asking
 from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.checks import check_release
-from lamella.targets.aws.following import LogFollower
+from lamella.targets.aws.following import LogFollower, report_lines
 from lamella.targets.aws.history import known, numbered, reserved, with_version
 from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
-from lamella.targets.aws.release import Release, ZipCode
+from lamella.targets.aws.release import Function, Release, ZipCode
 from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build, check_wanted
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.stacks import Progress, Resource, Stacks
@@ -37,6 +37,7 @@ from lamella.targets.base import (
 )
 from lamella.targets.building import BuiltModel, functions_of
 from lamella.targets.changes import changes
+from lamella.targets.reports import Reports, read_invocations
 from lamella.workflow.request import Answer
 
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
@@ -250,19 +251,35 @@ class AwsTarget:
     ) -> Iterator[LogLine]:
         """What the functions of all models, or of one, have logged; with `follow`, what comes as well, without end."""
         names = self._names(name, stage)
-        record, _ = self._found(names)
-        if model is not None or slice is not None:
-            model = record.deployment.model(model).name
-        functions = [
-            function
-            for function in record.release.functions
-            if model in (None, function.model) and slice in (None, function.slice)
-        ]
-        if not functions:
-            known = ", ".join(str(function.slice) for function in record.release.functions if not function.is_door)
-            raise UsageError(f"there is no slice {slice}", hint=f"the slices are {known}")
-        shown = {names.function(one.name): one.name for one in record.deployment.version.functions}
+        functions, shown = _logging(names, self._found(names)[0], model, slice)
         return LogFollower(self._account, functions, shown).lines(follow=follow, poll_s=self._poll_s)
+
+    def reports(
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        since_ms: int = 0,
+        until_ms: int | None = None,
+    ) -> Reports:
+        """What the logs say that the functions of all models, or of one, did in a span of time: ms since 1970.
+
+        Lines reach CloudWatch some seconds after a request.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not this model.
+            UsageError: It has no such slice, or several models, and none is named.
+            RemoteError: AWS refuses.
+        """
+        names = self._names(name, stage)
+        record, _ = self._found(names)
+        functions, shown = _logging(names, record, model, slice)
+        lines = report_lines(self._account, functions, shown, since_ms=since_ms, until_ms=until_ms)
+        models = {function.name: function.model for function in record.deployment.version.functions}
+        found = read_invocations(lines, models, since_ms=since_ms, until_ms=until_ms)
+        return Reports(record.settings.architecture, found, self.region)
 
     def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
         """Let the version before the live one, or a given one that is kept, answer; all slices change together.
@@ -425,3 +442,22 @@ class AwsTarget:
         """ARN of every published version in the stack, by its logical id."""
         found = self._stacks.resources(names.stack)
         return {each.logical: each.physical for each in found if each.kind == "AWS::Lambda::Version"}
+
+
+def _logging(
+    names: Names, record: Record, model: str | None, slice: int | None
+) -> tuple[list[Function], dict[str, str]]:
+    """The functions of a deployment, of one model or of one slice, and how the deployment calls them.
+
+    Raises:
+        NotDeployedError: There is no such model.
+        UsageError: There is no such slice, or there are several models, and none is named.
+    """
+    if model is not None or slice is not None:
+        model = record.deployment.model(model).name
+    every = record.release.functions
+    functions = [one for one in every if model in (None, one.model) and slice in (None, one.slice)]
+    if not functions:
+        known = ", ".join(str(function.slice) for function in every if not function.is_door)
+        raise UsageError(f"there is no slice {slice}", hint=f"the slices are {known}")
+    return functions, {names.function(one.name): one.name for one in record.deployment.version.functions}

@@ -4,7 +4,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/python-logging.html
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-monitoring.html
 """
 
-from lamella.targets.aws.reports import read_report, read_reports
+from lamella.targets.reports import read_report, read_reports
 
 WARM = (
     "REPORT RequestId: 8f507cfc-xmpl-4697-b07a-ac58fc914c95\tDuration: 15.74 ms\tBilled Duration: 16 ms\t"
