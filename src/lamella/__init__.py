@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lamella.bench import metrics
+    from lamella.bench.metrics import metrics
     from lamella.checking.check import check
     from lamella.converters import convert
     from lamella.errors import LamellaError
@@ -56,7 +56,7 @@ _HOMES = {
     "deploy": "lamella.targets",
     "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
-    "metrics": "lamella.bench",
+    "metrics": "lamella.bench.metrics",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",

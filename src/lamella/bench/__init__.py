@@ -1,8 +1,7 @@
 """Measuring: what requests took and cost, in results files, tables and charts that anyone can make again from these."""
 
-from lamella.bench.metrics import metrics
 from lamella.bench.results import Results
 from lamella.bench.results_file import read_results, write_results
 from lamella.bench.summary import summarize
 
-__all__ = ["Results", "metrics", "read_results", "summarize", "write_results"]
+__all__ = ["Results", "read_results", "summarize", "write_results"]

@@ -63,7 +63,7 @@ def write_chart(results: Results, path: Path) -> None:
         ) from error
     if not any(sample.runs for sample in results.samples):
         raise UsageError("there is nothing to draw: no function ran in this span of time", hint="give a longer one")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # it wants every key to be a literal
         figure = Figure(figsize=_INCHES, dpi=_DOTS, layout="constrained")
         _draw(figure, results)
         kind = path.suffix[1:].lower()
@@ -81,9 +81,10 @@ def check_format(path: Path) -> None:
         raise UsageError(f"`{path}` is no name for a chart", hint=f"end it in one of {known}")
 
 
-def _undated(kind: str) -> dict[str, str | None] | None:
+def _undated(kind: str) -> dict[str, str | None]:
     """The same results give the same file."""
-    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    dates: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    return dates.get(kind, {})
 
 
 def _draw(figure: Figure, results: Results) -> None:
@@ -139,6 +140,8 @@ def _requests_over_time(axes: Axes, samples: Sequence[Sample]) -> None:
 
 def _charges(axes: Axes, samples: Sequence[Sample], names: Sequence[str]) -> None:
     """What each request is charged for, slice upon slice; many requests become steps without gaps."""
+    from matplotlib.ticker import MaxNLocator
+
     bottom = [0.0] * len(samples)
     for number, name in enumerate(names):
         if name == "door":
@@ -149,7 +152,7 @@ def _charges(axes: Axes, samples: Sequence[Sample], names: Sequence[str]) -> Non
         axes.bar(range(1, len(samples) + 1), heights, width, bottom, color=_colour(number, len(names)), label=name)
         bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
     axes.margins(x=0.01)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, "Charged for each request, all slices together", "billed duration, ms", [])
     axes.set_xlabel("request, in the order in which they began")
 
@@ -215,16 +218,16 @@ def _finish(axes: Axes, title: str, label: str, values: Sequence[float]) -> None
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _figure(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.margins(y=0.08)
-        axes.set_ylim(bottom=0)
+        highest = axes.dataLim.y1
+        axes.set_ylim(0, 1.08 * highest if 0 < highest < float("inf") else None)
 
 
 def _clock(axes: Axes) -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=8)
+    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=11)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))  # type: ignore[no-untyped-call]
     axes.set_xlabel("time, UTC")
 
 

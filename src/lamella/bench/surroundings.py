@@ -8,7 +8,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import lamella
+from lamella import __version__
 from lamella.bench.results import Place
 
 _PACKAGES = ("numpy", "onnx", "onnxruntime")
@@ -27,7 +27,7 @@ def here(region: str | None = None) -> Place:
         processors=os.cpu_count() or 1,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         python=platform.python_version(),
-        versions={"lamella": lamella.__version__, **_versions()},
+        versions={"lamella": __version__, **_versions()},
         commit=_commit(),
     )
 
@@ -53,7 +53,7 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """The revision, with `+` behind it where files differ from it."""
-    root = Path(lamella.__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
     try:

@@ -251,7 +251,7 @@ def _slices(summary: Summary) -> _Table:
 
 
 def _times(summary: Summary) -> _Table:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             datetime.fromtimestamp(one.begin_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
             f"{one.requests:,}",

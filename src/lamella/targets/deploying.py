@@ -133,8 +133,8 @@ class Endpoint:
 
         `lamella.metrics` makes figures of it.
         """
-        span = {"since_ms": since_ms, "until_ms": until_ms}
-        return self._open().reports(self.name, stage=self.deployment.stage, model=model, slice=slice, **span)
+        target, stage = self._open(), self.deployment.stage
+        return target.reports(self.name, stage=stage, model=model, slice=slice, since_ms=since_ms, until_ms=until_ms)
 
     def _open(self) -> Target:
         if not self._finalizer.alive:
