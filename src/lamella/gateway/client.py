@@ -29,13 +29,13 @@ class Inferred:
     Attributes:
         outputs: An array for each output, by name.
         timeline: What each slice did, with the fields of `lamella.workflow.request.SliceRun`.
-        latency_ms: Milliseconds for all of it, inside the service.
+        latency_ms: Milliseconds for all of it, inside the service; None where nobody knows.
         request_id: The request's name in logs.
     """
 
     outputs: dict[str, Array]
     timeline: list[dict[str, Any]]
-    latency_ms: float
+    latency_ms: float | None
     request_id: str
 
 

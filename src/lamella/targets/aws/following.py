@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lamella.errors import UsageError
 from lamella.targets.aws.account import Account
+from lamella.targets.aws.naming import Names
+from lamella.targets.aws.record import Record
 from lamella.targets.aws.release import Function
 from lamella.targets.base import LogLine
 from lamella.targets.reports import MARKS
@@ -16,6 +19,25 @@ _LATE_MS = 10_000
 
 
 _PATTERN = " ".join(f"?{mark}" for mark in MARKS)  # any of these words
+
+
+def logging_functions(
+    names: Names, record: Record, model: str | None, slice: int | None
+) -> tuple[list[Function], dict[str, str]]:
+    """The functions of a deployment, of one model or of one slice, and how the deployment calls them.
+
+    Raises:
+        NotDeployedError: There is no such model.
+        UsageError: There is no such slice, or there are several models, and none is named.
+    """
+    if model is not None or slice is not None:
+        model = record.deployment.model(model).name
+    every = record.release.functions
+    functions = [one for one in every if model in (None, one.model) and slice in (None, one.slice)]
+    if not functions:
+        known = ", ".join(str(function.slice) for function in every if not function.is_door)
+        raise UsageError(f"there is no slice {slice}", hint=f"the slices are {known}")
+    return functions, {names.function(one.name): one.name for one in record.deployment.version.functions}
 
 
 def report_lines(
