@@ -22,6 +22,7 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#
 
 _MARKERS = "osD^vP*X"
 _MOST_NAMED = 24  # slices in a legend, and boxes with a name below
+_MOST_CUT = 12  # bars that reach above the chart and are told of
 _MOST_JOINED = 60  # runs of a slice that are joined by a line
 _INCHES, _DOTS = (13.0, 12.5), 130
 _STYLE = {
@@ -36,6 +37,7 @@ _STYLE = {
     "grid.color": "#e3e3e3",
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "svg.fonttype": "none",  # text stays text: it can be found and read aloud
     "svg.hashsalt": "lamella",
     "pdf.fonttype": 42,
 }
@@ -154,7 +156,25 @@ def _charges(axes: Axes, samples: Sequence[Sample], names: Sequence[str]) -> Non
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes, "Charged for each request, all slices together", "billed duration, ms", [])
+    _cut(axes, bottom)
     axes.set_xlabel("request, in the order in which they began")
+
+
+def _cut(axes: Axes, heights: Sequence[float]) -> None:
+    """Where few bars, such as those of cold starts, would press all others flat: cut them, and say how high they are.
+
+    The axis then ends at three times what nine of ten bars reach.
+    """
+    found = distribution(heights)
+    if found is None or found.p90 <= 0 or found.max <= 8 * found.p90:
+        return
+    top = 3 * found.p90
+    axes.set_ylim(0, top)
+    cut = [(number, height) for number, height in enumerate(heights, 1) if height > top]
+    for number, height in cut[:_MOST_CUT]:
+        axes.annotate(
+            f"{_figure(height)} ↑", (number, top), xytext=(3, -2), textcoords="offset points", va="top", fontsize=9
+        )
 
 
 def _over_time(axes: Axes, slices: dict[str, list[Run]], what: str, unit: str) -> None:

@@ -38,6 +38,15 @@ def test_the_same_results_give_the_same_drawing(tmp_path: Path) -> None:
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 
+def test_axes_have_names_and_units_and_what_is_cut_is_said(tmp_path: Path) -> None:
+    write_chart(made_up(), tmp_path / "chart.svg")
+    texts = {"".join(one.itertext()) for one in ET.parse(tmp_path / "chart.svg").iter() if one.tag.endswith("}text")}
+    assert {"latency, ms", "billed duration, ms", "duration, ms", "most memory, MB", "time, UTC", "slice 1"} <= texts
+    assert "app@dev: app.onnx, 11 requests on aws (eu-central-1)" in texts
+    assert {"p50: 60 ms", "p90: 143 ms", "warm (9)", "cold (1)"} <= texts
+    assert "850 ↑" in texts  # the cold one
+
+
 @pytest.mark.parametrize("slices", [1, 12, 25])
 def test_every_run_is_drawn_however_many_slices_there_are(slices: int, tmp_path: Path) -> None:
     write_chart(many(slices), tmp_path / "chart.svg")
