@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PARTS = (
     *("errors", "tensors", "wire", "engines", "runtime", "platforms", "graph", "planner", "workflow", "slicing"),
-    *("packaging", "checking", "converters", "stores", "targets", "gateway"),
+    *("packaging", "checking", "converters", "stores", "targets", "gateway", "bench"),
 )
 
 

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lamella.bench.metrics import metrics
     from lamella.checking.check import check
     from lamella.converters import convert
     from lamella.errors import LamellaError
@@ -39,6 +40,7 @@ __all__ = [
     "deploy",
     "export",
     "load",
+    "metrics",
     "package",
     "plan",
     "slice",
@@ -54,6 +56,7 @@ _HOMES = {
     "deploy": "lamella.targets",
     "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
+    "metrics": "lamella.bench.metrics",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",

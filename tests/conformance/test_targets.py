@@ -5,6 +5,7 @@ hour; `LAMELLA_AWS_TESTS=emulated` in the one that `tests/functional/test_aws.py
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -449,6 +450,29 @@ def test_logs_tell_of_every_request(place: Place, tmp_path: Path) -> None:
     assert {line.slice for line in place.target.logs("model", slice=1)} == {1}
     with pytest.raises(UsageError):
         place.target.logs("model", slice=7)
+
+
+def test_reports_tell_of_every_run_and_which_request_it_was_for(place: Place, tmp_path: Path) -> None:
+    place.target.apply(wanted(sliced(models.mlp(tmp_path / "model.onnx"))))
+    for _ in range(2):
+        place.target.infer("model", {"x": X})
+    deadline = time.monotonic() + 60  # CloudWatch tells of a run some time later
+    while len(found := place.target.reports("model").invocations) < 4 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert sorted(run.slice or 0 for run in found) == [0, 0, 1, 1]
+    requests = {run.request for run in found}
+    assert len(requests) == 2
+    assert all({run.slice for run in found if run.request == request} == {0, 1} for request in requests)
+    assert {run.model for run in found} == {"model"}
+    assert {run.function for run in found} == {"model-dev-slice-0", "model-dev-slice-1"}
+    assert all(run.report.billed_ms >= 1 and run.report.memory_mb > 0 for run in found)
+    last = max(run.ended_ms for run in found)
+    assert len(place.target.reports("model", since_ms=last).invocations) >= 1
+    assert len(place.target.reports("model", since_ms=last + 1).invocations) == 0
+    assert len(place.target.reports("model", until_ms=last).invocations) < 4
+    assert {run.slice for run in place.target.reports("model", slice=1).invocations} == {1}
+    with pytest.raises(UsageError):
+        place.target.reports("model", slice=7)
 
 
 def test_deleting_leaves_nothing(place: Place, tmp_path: Path) -> None:

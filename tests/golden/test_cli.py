@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import models
+from tests.measurements import made_up
 
 from lamella.cli import main
+from lamella.cli.metrics import show
 
 GOLDEN = Path(__file__).parent / "cli"
 UPDATE = bool(os.environ.get("LAMELLA_UPDATE_GOLDEN"))
@@ -93,6 +95,12 @@ MISTAKES = [
     ["status", "mlp@no-such-stage-"],
     ["status", "mlp"],
     ["logs", "mlp", "--follow", "--json"],
+    ["metrics", "mlp"],
+    ["metrics", "mlp", "--since", "yesterday"],
+    ["metrics", "mlp", "--since", "5m", "--until", "10m"],
+    ["metrics", "mlp", "--plot", "chart.gif"],
+    ["metrics", "mlp", "--csv", "gone/runs.csv"],
+    ["metrics", "mlp", "-o", "-", "--json"],
     ["rollback", "mlp@prod"],
     ["delete", "mlp"],
     ["cache", "prune", "--all", "--older-than", "3"],
@@ -115,7 +123,20 @@ def check(name: str, text: str) -> None:
 
 
 VERBS = ["inspect", "check", "plan", "platforms", "slice", "run", "verify", "convert", "package"]
-VERBS += ["deploy", "infer", "status", "logs", "rollback", "delete", "doctor", "alias", "cache", "export", "iam-policy"]
+VERBS += [
+    "deploy",
+    "infer",
+    "status",
+    "logs",
+    "metrics",
+    "rollback",
+    "delete",
+    "doctor",
+    "alias",
+    "cache",
+    "export",
+    "iam-policy",
+]
 VERBS += ["trigger", "trigger add", "trigger list", "trigger remove"]
 
 
@@ -143,6 +164,14 @@ def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         assert shown.out == "", arguments
         told.append(f"$ lamella {' '.join(arguments)}\n{shown.err}exit status {status}\n")
     check("mistakes.txt", "\n".join(told))
+
+
+def test_metrics(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PLAIN.items():
+        monkeypatch.setenv(name, value)
+    capsys.readouterr()
+    show(made_up())
+    check("metrics.txt", capsys.readouterr().out)
 
 
 def make_files(folder: Path) -> None:

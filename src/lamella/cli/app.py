@@ -25,6 +25,7 @@ from lamella.cli.iam_policy import iam_policy
 from lamella.cli.infer import infer
 from lamella.cli.inspect import inspect
 from lamella.cli.logs import logs
+from lamella.cli.metrics import metrics
 from lamella.cli.package import package
 from lamella.cli.plan import plan
 from lamella.cli.platforms import platforms
@@ -58,6 +59,7 @@ for _verb, _panel in (
     (infer, "Deploy slices"),
     (status, "Deploy slices"),
     (logs, "Deploy slices"),
+    (metrics, "Deploy slices"),
     (rollback, "Deploy slices"),
     (alias, "Deploy slices"),
     (delete, "Deploy slices"),

@@ -49,7 +49,7 @@ def _flags(  # a signature, from which the verb gets its flags
         bool, typer.Option("--function-url", rich_help_panel=AWS, help="A URL for whom IAM allows.")
     ] = False,
     asynchronous: Annotated[
-        bool, typer.Option("--async", rich_help_panel=AWS, help="Doors answer later where they are asked to.")
+        bool, typer.Option("--async", rich_help_panel=AWS, help="A function answers requests later.")
     ] = False,
     s3_events: Annotated[
         bool, typer.Option("--s3-events", rich_help_panel=AWS, help="Objects in the bucket are requests.")

@@ -19,6 +19,8 @@ from lamella.errors import UsageError
 if TYPE_CHECKING:
     from lamella.gateway.client import Inferred
     from lamella.targets.addresses import Address
+    from lamella.targets.aws.later import LaterAnswer
+    from lamella.targets.aws.target import AwsTarget
     from lamella.targets.base import DeployedModel, Deployment
     from lamella.tensors import Array, TensorSpec
     from lamella.workflow.request import Answer
@@ -69,20 +71,18 @@ def infer(
     to = address(name, stage)
     aws = found_on_aws(to.name, to.stage, target=target, region=region, profile=profile)
     deployment = find(to.name, to.stage) if aws is None else aws.find(to.name, stage=to.stage)
-    if aws is not None and (asynchronous or result is not None):
-        raise UsageError("on AWS the door answers later", hint="send it `Prefer: respond-async`, or leave the flag out")
     if result is not None:
         if inputs or random or asynchronous or part is not None or version is not None:
             raise UsageError("`--result` is for a request that was sent already", hint="leave the other flags out")
         with output.status(f"waiting for {result}"):
-            found = service().result(result)
+            found = service().result(result) if aws is None else _later(aws.result(to.name, result, stage=to.stage))
         _show(deployment, found, file, json=json)
         return
     if version is not None:
         deployment = deployment.at(version)
     feeds = _feeds(deployment.model(to.model), to, inputs or [], part, random=random, seed=seed)
     if asynchronous:
-        _submit(to, feeds, version, part, json=json)
+        _submit(aws, to, feeds, version, part, json=json)
         return
     with output.status(f"asking {to}"):
         if aws is not None:
@@ -121,8 +121,27 @@ def _inferred(answer: Answer) -> Inferred:
     return Inferred(answer.outputs, [asdict(run) for run in answer.timeline], answer.latency_ms, answer.request_id)
 
 
-def _submit(to: Address, feeds: Mapping[str, Array], version: str | None, part: int | None, *, json: bool) -> None:
-    request_id = service().submit(str(to), feeds, version=version, slice=part)
+def _later(answer: LaterAnswer) -> Inferred:
+    from lamella.gateway.client import Inferred
+
+    return Inferred(answer.outputs, [asdict(run) for run in answer.timeline], None, answer.request_id)
+
+
+def _submit(
+    aws: AwsTarget | None,
+    to: Address,
+    feeds: Mapping[str, Array],
+    version: str | None,
+    part: int | None,
+    *,
+    json: bool,
+) -> None:
+    if aws is None:
+        request_id = service().submit(str(to), feeds, version=version, slice=part)
+    elif version is not None or part is not None:
+        raise UsageError("on AWS `--async` is for all slices of the live version", hint="leave the other flag out")
+    else:
+        request_id = aws.submit(to.name, feeds, stage=to.stage, model=to.model)
     if json:
         output.json_object("lamella.request/1", {"id": request_id, "status": "running"})
         return
@@ -156,7 +175,8 @@ def _show(deployment: Deployment, found: Inferred, file: str | None, *, json: bo
     output.line()
     _print_timeline(found.timeline)
     output.line()
-    output.facts([("latency", output.milliseconds(found.latency_ms)), ("request", found.request_id)])
+    latency = [] if found.latency_ms is None else [("latency", output.milliseconds(found.latency_ms))]
+    output.facts([*latency, ("request", found.request_id)])
 
 
 def _print_timeline(timeline: Sequence[Mapping[str, Any]]) -> None:

@@ -45,6 +45,11 @@ def line(text: str = "") -> None:
     print(printable(text))
 
 
+def text(content: str) -> None:
+    """Print text that is data of its own, such as a file's, as it is."""
+    sys.stdout.write(content)
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
     """Print names and values, aligned."""
     _print_table(None, pairs, ())

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from time import sleep
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from lamella.errors import RemoteError
 from lamella.gateway.address import Address
 from lamella.gateway.faults import error_of
 from lamella.runtime.protocol import HEADER_LENGTH
+from lamella.targets.reports import Reports, reports_of
 from lamella.tensors import Array, Tensors
 from lamella.wire import decode_parts, encode
 
@@ -28,13 +29,13 @@ class Inferred:
     Attributes:
         outputs: An array for each output, by name.
         timeline: What each slice did, with the fields of `lamella.workflow.request.SliceRun`.
-        latency_ms: Milliseconds for all of it, inside the service.
+        latency_ms: Milliseconds for all of it, inside the service; None where nobody knows.
         request_id: The request's name in logs.
     """
 
     outputs: dict[str, Array]
     timeline: list[dict[str, Any]]
-    latency_ms: float
+    latency_ms: float | None
     request_id: str
 
 
@@ -102,7 +103,7 @@ class ServiceClient:
             sleep(_POLL_S)
 
     def logs(self, model: str, *, slice: int | None = None, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """Lines of the functions' logs: `slice`, `function`, `text`.
+        """Lines of the functions' logs: `slice`, `function`, `text`, `time_ms`.
 
         Raises:
             LamellaError: What went wrong.
@@ -111,6 +112,18 @@ class ServiceClient:
         with self._answer("GET", f"/lamella/deployments/{quote(model)}/logs?{query}", None, {}) as response:
             for line in response:
                 yield json.loads(line)
+
+    def reports(
+        self, model: str, *, slice: int | None = None, since_ms: int = 0, until_ms: int | None = None
+    ) -> Reports:
+        """What the logs say that each function did in a span of time, in milliseconds since 1970.
+
+        Raises:
+            LamellaError: What went wrong.
+        """
+        given = {"since_ms": since_ms, "until_ms": until_ms, "slice": slice}
+        query = urlencode({name: value for name, value in given.items() if value is not None})
+        return reports_of(self.call("GET", f"/lamella/deployments/{quote(model)}/reports?{query}"))
 
     @contextmanager
     def _answer(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Iterator[HTTPResponse]:

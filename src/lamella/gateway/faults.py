@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 
-from lamella import errors
 from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.jobs import TooManyRequestsError, UnknownRequestError
+from lamella.runtime.faults import error_of as general_error
 from lamella.runtime.faults import fault
 from lamella.runtime.faults import status_of as general_status
 from lamella.targets.base import NotDeployedError
@@ -40,9 +40,4 @@ def defect(error: Exception) -> dict[str, object]:
 
 def error_of(content: Mapping[str, object], status: int) -> LamellaError:
     """The error that a service's answer stands for."""
-    message, hint = str(content.get("error") or f"the service answered with status {status}"), content.get("hint")
-    name = str(content.get("type"))
-    kind = _OWN.get(name) or getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, LamellaError)):
-        kind = RemoteError
-    return kind(message, hint=None if hint is None else str(hint))
+    return general_error(content, status, _OWN)

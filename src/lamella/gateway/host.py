@@ -203,10 +203,21 @@ class Host:
     def tail(self, model: str, part: str | None) -> LogTail:
         """The logs of a deployment's functions, of one model's, or of one slice's."""
         address = read_address(model)
-        if part is not None and not part.isdecimal():
-            raise UsageError(f"`{part}` is no slice", hint="give its index")
-        slice = None if part is None else int(part)
+        slice = _number(part, "slice")
         return self._target.tail(address.name, stage=address.stage, model=address.model, slice=slice)
+
+    def reports(self, model: str, part: str | None, since_ms: str | None, until_ms: str | None) -> Json:
+        """What the logs say that a deployment's functions did, of one model's, or one slice's, in a span of time."""
+        address = read_address(model)
+        found = self._target.reports(
+            address.name,
+            stage=address.stage,
+            model=address.model,
+            slice=_number(part, "slice"),
+            since_ms=_number(since_ms, "time") or 0,
+            until_ms=_number(until_ms, "time"),
+        )
+        return asdict(found)
 
     def _view(self, deployment: Deployment) -> Json:
         view = deployment_view(
@@ -242,3 +253,9 @@ class Host:
         """Stop every trigger and function. They go on at the next start."""
         self._triggers.close()
         self._target.close()
+
+
+def _number(text: str | None, what: str) -> int | None:
+    if text is not None and not (text.isascii() and text.isdecimal()):
+        raise UsageError(f"`{text}` is no {what}", hint="give a number")
+    return None if text is None else int(text)

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -83,6 +84,7 @@ class Door:
                 web.post("/lamella/deployments/{model}/rollback", self._rollback),
                 web.put("/lamella/deployments/{model}/aliases/{alias}", self._set_alias),
                 web.get("/lamella/deployments/{model}/logs", self._logs),
+                web.get("/lamella/deployments/{model}/reports", self._reports),
                 web.get("/lamella/deployments/{model}/triggers", self._triggers),
                 web.post("/lamella/deployments/{model}/triggers", self._add_trigger),
                 web.delete("/lamella/deployments/{model}/triggers/{trigger}", self._remove_trigger),
@@ -203,6 +205,10 @@ class Door:
         body, name = await request.read(), request.match_info["trigger"]
         return _json(await self._in_thread(lambda: self._host.retry(_model(request), name, body)))
 
+    async def _reports(self, request: web.Request) -> web.Response:
+        query = [request.query.get(name) for name in ("slice", "since_ms", "until_ms")]
+        return _json(await self._in_thread(lambda: self._host.reports(_model(request), *query)))
+
     async def _logs(self, request: web.Request) -> web.StreamResponse:
         """One JSON object a line; with `follow`, until the caller goes."""
         from aiohttp import web
@@ -238,8 +244,7 @@ def _is_there(request: web.Request) -> bool:
 
 
 def _log_lines(lines: list[LogLine]) -> bytes:
-    contents = ({"slice": line.slice, "function": line.function, "text": line.text} for line in lines)
-    return b"".join(json.dumps(content).encode() + b"\n" for content in contents)
+    return b"".join(json.dumps(asdict(line)).encode() + b"\n" for line in lines)
 
 
 def _json(content: Any, status: int = 200) -> web.Response:  # noqa: ANN401  # whatever JSON can hold

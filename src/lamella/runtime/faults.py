@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from lamella import errors
 from lamella.errors import LamellaError, MissingDependencyError, RemoteError
 
 
@@ -19,3 +22,21 @@ def status_of(error: LamellaError) -> int:
 def fault(error: LamellaError) -> dict[str, object]:
     """An error as JSON values: the protocol's `error`, and what it has no name for."""
     return {"error": error.message, "hint": error.hint, "type": type(error).__name__}
+
+
+def error_of(
+    content: Mapping[str, object], status: int, own: Mapping[str, type[LamellaError]] | None = None
+) -> LamellaError:
+    """The error that an answer stands for.
+
+    Args:
+        content: The answer.
+        status: Its HTTP status.
+        own: Classes of errors, by name, beside those that all of Lamella has.
+    """
+    message, hint = str(content.get("error") or f"the service answered with status {status}"), content.get("hint")
+    name = str(content.get("type"))
+    kind = (own or {}).get(name) or getattr(errors, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, LamellaError)):
+        kind = RemoteError
+    return kind(message, hint=None if hint is None else str(hint))

@@ -24,13 +24,13 @@ def slice_function() -> SliceFunction:
     return _FUNCTION
 
 
-def handle(event: Mapping[str, object], _context: object) -> dict[str, object]:
+def handle(event: Mapping[str, object], context: object) -> dict[str, object]:
     """Answer an event that the platform's runtime has parsed (see `lamella.runtime.payload`)."""
-    return _FUNCTION.answer(event)
+    return _FUNCTION.answer(event, context)
 
 
-def _handle_bytes(event: bytes, _context: object) -> bytes:
-    return _FUNCTION.answer_bytes(event)
+def _handle_bytes(event: bytes, context: object) -> bytes:
+    return _FUNCTION.answer_bytes(event, context)
 
 
 handle.takes_bytes = _handle_bytes  # type: ignore[attr-defined]  # `lamella.runtime.client` calls it with what came

@@ -128,13 +128,21 @@ class Running:
             InputError: An input is missing, unknown, or of another datatype or shape.
             StoreError: The store failed.
         """
-        there = {reference.name for reference in references}
-        needed = [spec for spec in self.model.inputs if spec.name not in there]
-        optional = [spec for spec in self.model.optional_inputs if spec.name not in there]
-        arrays = check_feeds(inputs, needed, optional)
+        arrays = self.checked(inputs, references)
         place = self._answer(f"{request_id}/given")
         put = self._referenced.put(arrays, place)
         return Part(encode_frame(arrays, kind="inputs"), arrays, (*references, *put))
+
+    def checked(self, inputs: Mapping[str, object], references: Sequence[Reference] = ()) -> dict[str, Array]:
+        """Inputs as arrays.
+
+        Raises:
+            InputError: An input is missing, unknown, or of another datatype or shape.
+        """
+        there = {reference.name for reference in references}
+        needed = [spec for spec in self.model.inputs if spec.name not in there]
+        optional = [spec for spec in self.model.optional_inputs if spec.name not in there]
+        return check_feeds(inputs, needed, optional)
 
     def start(self, request_id: str, part: Part) -> str:
         """Start a standard workflow, which goes on by itself; returns what `finished` wants to know.

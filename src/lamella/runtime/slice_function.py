@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,15 @@ STORE_VARIABLE = "LAMELLA_STORE"
 
 NEXT_VARIABLE = "LAMELLA_NEXT"
 """If it is set, the function that runs the slice behind this one: its version's ARN."""
+
+REQUEST_LINE = "LAMELLA RequestId: {invocation}\tRequest: {request}\n"
+"""What an instance logs where the platform gives an invocation another id than the request has that goes through all
+slices: by this, the platform's lines on invocations can be joined to requests."""
+
+PING_LINE = "LAMELLA RequestId: {invocation}\tPing\n"
+"""What it logs of an invocation that is no request."""
+
+_REQUEST = re.compile(r"[\w.-]{1,128}", re.ASCII)
 
 RESERVED_BYTES = 256 << 20
 """For Python, NumPy, the engine and activations, where memory decides how fetched weights are loaded."""
@@ -68,29 +79,35 @@ class SliceFunction:
         self._chaining = None if following is None else _chaining(self.function.slice, following)
         self._lock, self._asked = Lock(), False
 
-    def answer(self, payload: Payload) -> dict[str, object]:
+    def answer(self, payload: Payload, context: object = None) -> dict[str, object]:
         """Answer an event with a document.
+
+        Args:
+            payload: The event.
+            context: What the platform's runtime tells of the invocation.
 
         Raises:
             LamellaError: What is wrong; the exception's text has the hint, too.
         """
         timing = self._timing()
         if payloads.is_ping(payload):
+            _log(PING_LINE, context)
             return payloads.pong(timing)
         with explained():
-            event, frame, references = self._infer(payload, timing)
+            event, frame, references = self._infer(payload, timing, context)
             if event.chain is not None:
                 chained: dict[str, object] = json.loads(self._chain(event, event.chain, frame, references, timing))
                 return chained
             return payloads.answer_document(frame, references, timing)
 
-    def answer_bytes(self, payload: bytes) -> bytes:
+    def answer_bytes(self, payload: bytes, context: object = None) -> bytes:
         """The same from bytes to bytes: no frame is parsed or written as JSON, which takes longer than its base64."""
         timing = self._timing()
         if payloads.is_ping(payload):
+            _log(PING_LINE, context)
             return payloads.encode_pong(timing)
         with explained():
-            event, frame, references = self._infer(payload, timing)
+            event, frame, references = self._infer(payload, timing, context)
             if event.chain is not None:
                 return self._chain(event, event.chain, frame, references, timing)
             return payloads.encode_answer(frame, references, timing)
@@ -109,10 +126,11 @@ class SliceFunction:
         """Release the slice."""
         self._session.close()
 
-    def _infer(self, payload: Payload, timing: Timing) -> tuple[Event, bytes, Sequence[Reference]]:
+    def _infer(self, payload: Payload, timing: Timing, context: object) -> tuple[Event, bytes, Sequence[Reference]]:
         """The event, and frame and references of the answer."""
         with timing.measure("decode_ms"):
             whole = payloads.decode_event(payload)
+            _log(REQUEST_LINE, context, whole.request_id)
             event = whole.taking(self._takes)
         with timing.measure("fetch_ms"):
             fetched = self._references.fetch(event)
@@ -144,6 +162,13 @@ class SliceFunction:
         with self._lock:
             first, self._asked = not self._asked, True
         return Timing(cold_start=first, init=self.init if first else None)
+
+
+def _log(line: str, context: object, request: str = "-") -> None:
+    """Say what an invocation is for; a request's name that could pass for other lines is not said."""
+    invocation = getattr(context, "aws_request_id", None)
+    if invocation and request != invocation and _REQUEST.fullmatch(request):
+        sys.stdout.write(line.format(invocation=invocation, request=request))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from lamella.errors import UsageError
 from lamella.platforms.base import Platform
@@ -14,6 +14,9 @@ from lamella.runtime.function import Delivery
 from lamella.tensors import TensorSpec
 from lamella.workflow.request import Answer
 from lamella.workflow.steps import Workflow
+
+if TYPE_CHECKING:
+    from lamella.targets.reports import Reports
 
 Cold = Literal["sequential", "parallel"]
 """How the first request starts the functions: each when its turn comes, or all at once."""
@@ -274,11 +277,19 @@ class Change:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line of a function's log."""
+    """One line of a function's log.
+
+    Attributes:
+        slice: The function's slice; -1 for a door.
+        function: The function.
+        text: The line.
+        time_ms: When it was written, in milliseconds since 1970; None where nobody knows.
+    """
 
     slice: int
     function: str
     text: str
+    time_ms: int | None = None
 
 
 class NotDeployedError(UsageError):
@@ -330,6 +341,19 @@ class Target(Protocol):
         follow: bool = False,
     ) -> Iterator[LogLine]:
         """What the functions of all models, or of one, have logged; with `follow`, what comes as well, without end."""
+        ...
+
+    def reports(
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        since_ms: int = 0,
+        until_ms: int | None = None,
+    ) -> Reports:
+        """What the logs say that the functions of all models, or of one, did in a span of time: ms since 1970."""
         ...
 
     def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:

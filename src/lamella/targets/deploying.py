@@ -34,6 +34,7 @@ from lamella.workflow.request import Answer
 if TYPE_CHECKING:
     from lamella.targets.aws.settings import Settings
     from lamella.targets.local.target import LocalTarget
+    from lamella.targets.reports import Reports
     from lamella.targets.sources import Source
 
 
@@ -124,6 +125,16 @@ class Endpoint:
     def logs(self, *, model: str | None = None, slice: int | None = None) -> Iterator[LogLine]:
         """What the functions of all models, of one, or of one of its slices have logged so far."""
         return self._open().logs(self.name, stage=self.deployment.stage, model=model, slice=slice)
+
+    def reports(
+        self, *, model: str | None = None, slice: int | None = None, since_ms: int = 0, until_ms: int | None = None
+    ) -> Reports:
+        """What the logs say that each function did in a span of time, in milliseconds since 1970.
+
+        `lamella.metrics` makes figures of it.
+        """
+        target, stage = self._open(), self.deployment.stage
+        return target.reports(self.name, stage=stage, model=model, slice=slice, since_ms=since_ms, until_ms=until_ms)
 
     def _open(self) -> Target:
         if not self._finalizer.alive:

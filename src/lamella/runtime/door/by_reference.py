@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import Literal
 
 from lamella.errors import InputError, LamellaError
 from lamella.runtime import json_fields as fields
@@ -27,7 +28,7 @@ _HINT = "give `name`, `shape`, `datatype`, and in `parameters` `uri` and `sha256
 
 
 def take_references(
-    body: bytes, header_length: str | None, store: str, prefix: str
+    body: bytes, header_length: str | None, store: str, prefix: str, *, kind: Literal["inputs", "outputs"] = "inputs"
 ) -> tuple[bytes, str | None, tuple[Reference, ...]]:
     """The body of an infer request without the inputs that are references, the length of its header, and these.
 
@@ -36,6 +37,7 @@ def take_references(
         header_length: As it came; what is wrong with it is for others to say.
         store: URI of the only store that inputs may lie in.
         prefix: What their keys there begin with.
+        kind: `outputs` for the body of an answer.
 
     Raises:
         InputError: A reference is incomplete, or leads elsewhere.
@@ -45,12 +47,12 @@ def take_references(
         return body, header_length, ()
     try:
         header = fields.members(json.loads(body[:end]))
-        entries = fields.objects(header["inputs"])
+        entries = fields.objects(header[kind])
         lying = [entry for entry in entries if "uri" in _parameters(entry)]
         references = tuple(_reference(entry, store, prefix) for entry in lying)
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"an input by reference is incomplete: {error!r}", hint=_HINT) from error
-    header["inputs"] = [entry for entry in entries if entry not in lying]
+        raise InputError(f"an {kind[:-1]} by reference is incomplete: {error!r}", hint=_HINT) from error
+    header[kind] = [entry for entry in entries if entry not in lying]
     text = json.dumps(header).encode()
     return text + body[end:], None if header_length is None else str(len(text)), references
 

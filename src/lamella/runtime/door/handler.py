@@ -35,13 +35,13 @@ _DOOR = Door(_FOLDER, _SLICE)
 def handle(event: Mapping[str, object], context: Context | None) -> object:
     """Answer an event that the platform's runtime has parsed."""
     if _SLICE is not None and not _DOOR.takes(event):
-        return _SLICE.answer(event)
+        return _SLICE.answer(event, context)
     return _DOOR.answer(event, context)
 
 
 def _handle_bytes(event: bytes, context: Context | None) -> bytes:
     if _SLICE is not None and not _is_for_door(event):
-        return _SLICE.answer_bytes(event)
+        return _SLICE.answer_bytes(event, context)
     return json.dumps(handle(json.loads(event), context), ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -67,7 +67,7 @@ class Later:
             UnknownPathError: There is no such request, or no more.
             StoreError: The store fails.
         """
-        kept = self._kept(job)
+        kept = self.kept(job)
         if kept.head["status"] != 202:
             return message_answer(kept)
         execution = kept.head.get("execution")
@@ -94,6 +94,22 @@ class Later:
             answer = _failed(error)
         self._keep(job, answer)
         self._store.delete(f"{REQUESTS}{job}/request")
+
+    def kept(self, job: str) -> Message:
+        """What is kept of a request: its answer, or, with the status 202, that there is none yet.
+
+        Raises:
+            UnknownPathError: There is no such request, or no more.
+            StoreError: The store fails.
+        """
+        key = f"{RESULTS}{job}"
+        try:
+            if _ID.fullmatch(job):
+                return read_message(self._store.get(key))
+        except StoreError:
+            if any(entry.key == key for entry in self._store.list(key)):
+                raise
+        raise UnknownPathError(f"there is no request `{job}`", hint="results are kept for a day")
 
     def _ended(self, job: str, execution: str) -> Message | None:
         """What a state machine has answered, which is kept from now on; None while it runs."""
@@ -126,16 +142,6 @@ class Later:
 
     def _keep(self, job: str, message: Message) -> None:
         self._store.put(f"{RESULTS}{job}", message.to_bytes())
-
-    def _kept(self, job: str) -> Message:
-        key = f"{RESULTS}{job}"
-        try:
-            if _ID.fullmatch(job):
-                return read_message(self._store.get(key))
-        except StoreError:
-            if any(entry.key == key for entry in self._store.list(key)):
-                raise
-        raise UnknownPathError(f"there is no request `{job}`", hint="results are kept for a day")
 
 
 def ran_by_reference(answer: Message) -> bool:

@@ -9,7 +9,7 @@ from time import perf_counter
 from lamella.errors import RemoteError
 from lamella.runtime.models import model_of
 from lamella.runtime.references import ReferencedTensors
-from lamella.runtime.running import Place, Ran, Running
+from lamella.runtime.running import Place, Running
 from lamella.runtime.timing import Timing
 from lamella.stores.base import Store
 from lamella.targets.aws.account import Account
@@ -43,16 +43,23 @@ class Asking:
             RemoteError: A slice failed for good, or the workflow did.
             StoreError: The bucket failed.
         """
-        began = perf_counter()
-        running = Running(
+        began, running = perf_counter(), self.running(model)
+        ran = running.fetched(running.infer(inputs))
+        return Answer(ran.request_id, ran.outputs, timeline(model, ran.timings), (perf_counter() - began) * 1000)
+
+    def running(self, model: DeployedModel) -> Running:
+        """What runs requests through the workflow of the live version.
+
+        Raises:
+            RemoteError: The stack does not say where that is.
+        """
+        return Running(
             model_of(model.name, model.workflow.to_json()),
             self._place(model.name),
             AccountCaller(self._account),
             self._store.uri,
             ReferencedTensors(self._store.uri, opened=self._store),
         )
-        ran = running.fetched(running.infer(inputs))
-        return Answer(ran.request_id, ran.outputs, _timeline(model, ran), (perf_counter() - began) * 1000)
 
     def chain(self, model: DeployedModel, arns: Mapping[str, str]) -> Chain:
         """A chain through the functions of any version, invoked one by one from here.
@@ -76,9 +83,10 @@ class Asking:
         return Place(found["kind"], found["arn"], int(found["inline_bytes"]))
 
 
-def _timeline(model: DeployedModel, ran: Ran) -> tuple[SliceRun, ...]:
+def timeline(model: DeployedModel, timings: Mapping[int, Timing]) -> tuple[SliceRun, ...]:
+    """What slices say of themselves, by slice."""
     functions = {step.slice: step.function for step in model.workflow.steps}
-    return tuple(_run(index, functions[index], timing) for index, timing in ran.timings.items())
+    return tuple(_run(index, functions[index], timing) for index, timing in timings.items())
 
 
 def _run(index: int, function: str, timing: Timing) -> SliceRun:

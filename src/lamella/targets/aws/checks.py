@@ -79,8 +79,6 @@ def check_settings(settings: Settings) -> None:
         _check_http_api(settings.http_api)
     if settings.s3_events is not None:
         _check_events(settings.s3_events)
-    if settings.asynchronous and settings.http_api is None and not settings.function_url:
-        raise UsageError("asynchronous requests need a door", hint="add an HTTP API or a function URL")
     if settings.keep_warm_minutes is not None:
         _check_range("minutes between signs of life", settings.keep_warm_minutes, 1, 24 * 60)
     if settings.log_retention_days not in RETENTION_DAYS:

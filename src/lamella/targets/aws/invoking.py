@@ -14,7 +14,7 @@ from lamella.runtime.calling import LONGEST_S, AwsError
 from lamella.runtime.payload import PING
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.refusals import AwsRefusedError, is_throttled
-from lamella.targets.aws.reports import read_report
+from lamella.targets.reports import read_report
 
 _ACTIONS = {
     "StartSyncExecution": "start_sync_execution",

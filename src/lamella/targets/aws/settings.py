@@ -78,7 +78,8 @@ class Settings:
         workflow: How slices are joined. A model of one slice needs nothing, whatever this says.
         http_api: An HTTP API as a door; None: none.
         function_url: Whether the door has a URL of its own, for whom IAM allows.
-        asynchronous: Whether requests may be answered later, from the bucket.
+        asynchronous: Whether requests may be answered later, from the bucket: those of whoever has rights in the
+            account, and those of its doors.
         s3_events: Requests that are objects in the bucket; None: none.
         keep_warm_minutes: How often each function is asked for a sign of life, so that one instance stays; None: not.
         snap_start: Whether new instances begin from a snapshot of a started one.
@@ -115,8 +116,9 @@ class Settings:
 
     @property
     def has_front_door(self) -> bool:
-        """Whether anybody can reach it but through the API of AWS."""
-        return self.http_api is not None or self.function_url or self.s3_events is not None
+        """Whether a function takes requests for whole models: from outside, from the bucket, or to answer later."""
+        outside = self.http_api is not None or self.function_url
+        return outside or self.asynchronous or self.s3_events is not None
 
     def check(self) -> None:
         """Refuse what contradicts itself, or what AWS does not offer.

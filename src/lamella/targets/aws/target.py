@@ -12,8 +12,9 @@ from lamella.targets.aws.account import Account
 from lamella.targets.aws.asking import Asking
 from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.checks import check_release
-from lamella.targets.aws.following import LogFollower
+from lamella.targets.aws.following import LogFollower, logging_functions, report_lines
 from lamella.targets.aws.history import known, numbered, reserved, with_version
+from lamella.targets.aws.later import LaterAnswer, LaterRequests
 from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_quotas
@@ -37,6 +38,7 @@ from lamella.targets.base import (
 )
 from lamella.targets.building import BuiltModel, functions_of
 from lamella.targets.changes import changes
+from lamella.targets.reports import Reports, read_invocations
 from lamella.workflow.request import Answer
 
 _TAG, _STAGE_TAG = "lamella:deployment", "lamella:stage"
@@ -205,6 +207,39 @@ class AwsTarget:
                 return chain.infer(inputs, request_id=request_id)
             return chain.infer_slice(slice, inputs, request_id=request_id)
 
+    def submit(
+        self, name: str, inputs: Mapping[str, object], *, stage: str = DEFAULT_STAGE, model: str | None = None
+    ) -> str:
+        """Send a request to a model of the live version, and do not wait; returns the id for `result`.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not this model.
+            UsageError: Nothing answers later there, or there are several models, and none is named.
+            InputError: An input is missing, unknown, or of another datatype or shape.
+            RemoteError: It cannot be started.
+        """
+        later, deployment = self._later(name, stage)
+        return later.submit(deployment.model(model), inputs)
+
+    def result(self, name: str, request_id: str, *, stage: str = DEFAULT_STAGE) -> LaterAnswer:
+        """Wait for the answer to a request that was sent by `submit`, or to a door; it is kept for a day.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name.
+            UsageError: There is no such request, or no more.
+            LamellaError: What it failed with.
+        """
+        later, _ = self._later(name, stage)
+        while (found := later.result(request_id)) is None:
+            time.sleep(self._poll_s)
+        return found
+
+    def _later(self, name: str, stage: str) -> tuple[LaterRequests, Deployment]:
+        record, outputs = self._found(self._names(name, stage))
+        store, asynchronous = self._account.store(record.deployment.store), record.settings.asynchronous
+        later = LaterRequests(self._account, store, outputs, record.deployment, asynchronous=asynchronous)
+        return later, record.deployment
+
     def status(self) -> Sequence[Deployment]:
         """Everything that is deployed in this account and region, by name and stage."""
         found = []
@@ -250,19 +285,35 @@ class AwsTarget:
     ) -> Iterator[LogLine]:
         """What the functions of all models, or of one, have logged; with `follow`, what comes as well, without end."""
         names = self._names(name, stage)
-        record, _ = self._found(names)
-        if model is not None or slice is not None:
-            model = record.deployment.model(model).name
-        functions = [
-            function
-            for function in record.release.functions
-            if model in (None, function.model) and slice in (None, function.slice)
-        ]
-        if not functions:
-            known = ", ".join(str(function.slice) for function in record.release.functions if not function.is_door)
-            raise UsageError(f"there is no slice {slice}", hint=f"the slices are {known}")
-        shown = {names.function(one.name): one.name for one in record.deployment.version.functions}
+        functions, shown = logging_functions(names, self._found(names)[0], model, slice)
         return LogFollower(self._account, functions, shown).lines(follow=follow, poll_s=self._poll_s)
+
+    def reports(
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        since_ms: int = 0,
+        until_ms: int | None = None,
+    ) -> Reports:
+        """What the logs say that the functions of all models, or of one, did in a span of time: ms since 1970.
+
+        Lines reach CloudWatch some seconds after a request.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not this model.
+            UsageError: It has no such slice, or several models, and none is named.
+            RemoteError: AWS refuses.
+        """
+        names = self._names(name, stage)
+        record, _ = self._found(names)
+        functions, shown = logging_functions(names, record, model, slice)
+        lines = report_lines(self._account, functions, shown, since_ms=since_ms, until_ms=until_ms)
+        models = {function.name: function.model for function in record.deployment.version.functions}
+        found = read_invocations(lines, models, since_ms=since_ms, until_ms=until_ms)
+        return Reports(record.settings.architecture, found, self.region)
 
     def rollback(self, name: str, *, stage: str = DEFAULT_STAGE, to: int | None = None) -> Deployment:
         """Let the version before the live one, or a given one that is kept, answer; all slices change together.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 LARGEST_BYTES = 10 << 20
@@ -12,6 +14,7 @@ TAIL_BYTES = 4096
 """What `LogType: Tail` returns. https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html"""
 
 _LONGEST_LINE = 1 << 16
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ")
 
 
 class LogFile:
@@ -66,8 +69,25 @@ class LogFile:
             os.close(file)
 
 
+def read_stamp(line: str) -> tuple[int | None, str]:
+    """When a line of the file was written, in milliseconds since 1970, and the line; None where it does not say."""
+    found = _STAMP.match(line)
+    if found is None:
+        return None, line
+    moment = datetime.fromisoformat(found[1])
+    return round(moment.timestamp() * 1000), line[found.end() :]
+
+
+def _stamped(content: bytes) -> bytes:
+    """Whole lines with the time in front of each, as in Kubernetes' logs."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z ").encode()
+    return b"".join(moment + line + b"\n" for line in content.split(b"\n")[:-1])
+
+
 class InstanceLog:
     """What one instance says. Lines of several instances may alternate in the file, but none is torn.
+
+    The file has the time in front of each line; what callers get as the end of a log does not, as on AWS.
 
     Args:
         file: Its function's log.
@@ -93,16 +113,19 @@ class InstanceLog:
         if len(self._tail) > 16 * TAIL_BYTES:
             del self._tail[:-TAIL_BYTES]
         content = self._partial + content
-        end = len(content) if len(content) > _LONGEST_LINE else content.rfind(b"\n") + 1
+        end = content.rfind(b"\n") + 1
+        if len(content) - end > _LONGEST_LINE:  # it is broken, as CloudWatch breaks what is too long for an event
+            content += b"\n"
+            end = len(content)
         self._partial = content[end:]
         if end:
-            self._file.write(content[:end])
+            self._file.write(_stamped(content[:end]))
 
     def say(self, line: str) -> None:
         """The platform says this of it: whole lines."""
         if self._partial:
             self._tail += b"\n"
-            self._file.write(self._partial + b"\n")
+            self._file.write(_stamped(self._partial + b"\n"))
             self._partial = b""
         self._tail += line.encode()
-        self._file.write(line.encode())
+        self._file.write(_stamped(line.encode()))

@@ -11,6 +11,7 @@ from time import sleep
 from typing import TextIO
 
 from lamella.targets.base import LogLine
+from lamella.targets.local.logs import OLDER_FILES, read_stamp
 
 _POLL_S = 0.2
 
@@ -62,17 +63,30 @@ class LogTail:
 
     def read(self) -> list[LogLine]:
         """Whole lines that have come since the last time, log by log."""
-        return [LogLine(log.slice, log.function, text) for log in self._logs for text in log.read()]
+        return [_line(log.slice, log.function, text) for log in self._logs for text in log.read()]
 
     def rests(self) -> list[LogLine]:
         """The beginnings of lines that are not whole yet."""
-        return [LogLine(log.slice, log.function, log.rest) for log in self._logs if log.rest]
+        return [_line(log.slice, log.function, log.rest) for log in self._logs if log.rest]
 
     def close(self) -> None:
         """Close the files."""
         for log in self._logs:
             if log.file is not None:
                 log.file.close()
+
+
+def kept_lines(part: int, function: str, path: Path) -> Iterator[LogLine]:
+    """All whole lines that are kept of one function's log, also in older files, the oldest first."""
+    for number in range(OLDER_FILES, -1, -1):
+        kept = path.with_name(f"{path.name}.{number}") if number else path
+        with suppress(FileNotFoundError), kept.open(encoding="utf-8", errors="replace") as file:
+            yield from (_line(part, function, line[:-1]) for line in file if line.endswith("\n"))
+
+
+def _line(part: int, function: str, written: str) -> LogLine:
+    time_ms, text = read_stamp(written)
+    return LogLine(part, function, text, time_ms)
 
 
 def log_lines(tail: LogTail, *, follow: bool) -> Iterator[LogLine]:

@@ -32,7 +32,8 @@ from lamella.targets.changes import changes, with_known_versions
 from lamella.targets.keeping import drop_others, keep
 from lamella.targets.local.placing import Placed, create_missing, place, recreate, remove_others
 from lamella.targets.local.platform import LocalPlatform
-from lamella.targets.local.tail import LogTail, log_lines
+from lamella.targets.local.tail import LogTail, kept_lines, log_lines
+from lamella.targets.reports import Reports, read_invocations
 from lamella.targets.state import State, remove_tree
 from lamella.workflow.request import Answer
 from lamella.workflow.steps import Step
@@ -202,13 +203,39 @@ class LocalTarget:
             NotDeployedError: Nothing is deployed under this name, or not this model.
             UsageError: It has no such slice, or several models, and none is named.
         """
+        return LogTail(self._logs(self._placed_of(name, stage), model, slice))
+
+    def reports(
+        self,
+        name: str,
+        *,
+        stage: str = DEFAULT_STAGE,
+        model: str | None = None,
+        slice: int | None = None,
+        since_ms: int = 0,
+        until_ms: int | None = None,
+    ) -> Reports:
+        """What the logs say that the functions of all models, or of one, did in a span of time: ms since 1970.
+
+        Raises:
+            NotDeployedError: Nothing is deployed under this name, or not this model.
+            UsageError: It has no such slice, or several models, and none is named.
+        """
         placed = self._placed_of(name, stage)
+        lines = (line for log in self._logs(placed, model, slice) for line in kept_lines(*log))
+        models = {function.name: function.model for function in placed.deployment.version.functions}
+        architecture = load_platform(placed.deployment.platform).architectures[0]
+        return Reports(architecture, read_invocations(lines, models, since_ms=since_ms, until_ms=until_ms))
+
+    @staticmethod
+    def _logs(placed: Placed, model: str | None, slice: int | None) -> list[tuple[int, str, Path]]:
+        """Slice, function and log of each function."""
         if slice is not None:
             steps: Sequence[Step] = (placed.chain(model).step(slice),)
         else:
             models = placed.deployment.version.models if model is None else (placed.deployment.model(model),)
             steps = [step for one in models for step in one.workflow.steps]
-        return LogTail([(step.slice, step.function, placed.platform.logs(step.function)) for step in steps])
+        return [(step.slice, step.function, placed.platform.logs(step.function)) for step in steps]
 
     def find(self, name: str, *, stage: str = DEFAULT_STAGE) -> Deployment:
         """What is deployed under a name.

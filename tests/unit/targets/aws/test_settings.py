@@ -36,7 +36,6 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"http_api": HttpApi("jwt", "https://issuer.example")}, "needs an audience"),
     ({"http_api": HttpApi("iam", "https://issuer.example")}, "mean something with `jwt` only"),
     ({"http_api": HttpApi("none")}, "no authorization `none`"),  # type: ignore[arg-type]
-    ({"asynchronous": True}, "asynchronous requests need a door"),
     ({"s3_events": ObjectEvents(batch_size=11)}, "a batch of 11 objects needs a window"),
     ({"s3_events": ObjectEvents(batch_size=10_001, window_s=1)}, "10001 is out of range"),
     ({"s3_events": ObjectEvents(window_s=301)}, "301 is out of range"),

@@ -282,6 +282,18 @@ def test_the_door_knows_how_each_model_is_started() -> None:
     assert all(entry["inline_bytes"] > 0 for entry in known.values())
 
 
+@pytest.mark.parametrize("slices", [1, 2])
+def test_what_answers_later_needs_no_way_in_from_outside(slices: int) -> None:
+    found = stack(settings(asynchronous=True), chain(slices))
+    for kind in ("Lambda::Url", "ApiGatewayV2::Api", "Lambda::Permission", "SQS::Queue"):
+        assert of_type(found, kind) == {}
+    variables = [each["Environment"]["Variables"] for each in of_type(found, "Lambda::Function").values()]
+    assert sum("LAMELLA_NAME" in each for each in variables) == 1
+    assert "Door" in found["Outputs"]
+    rules = next(iter(of_type(found, "S3::Bucket").values()))["LifecycleConfiguration"]["Rules"]
+    assert {"requests/", "results/"} <= {rule.get("Prefix") for rule in rules}
+
+
 def test_a_single_slice_that_is_the_door_names_itself() -> None:
     found = stack(settings(function_url=True), chain(1))
     [function] = of_type(found, "Lambda::Function").values()

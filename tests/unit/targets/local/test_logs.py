@@ -1,9 +1,11 @@
 import os
 from pathlib import Path
+from time import time
 
 import pytest
 
-from lamella.targets.local.logs import InstanceLog, LogFile
+from lamella.targets.local.logs import InstanceLog, LogFile, read_stamp
+from lamella.targets.local.tail import kept_lines
 
 
 def test_a_full_log_begins_anew_and_keeps_some_older_ones(tmp_path: Path) -> None:
@@ -26,14 +28,18 @@ def test_a_full_log_begins_anew_and_keeps_some_older_ones(tmp_path: Path) -> Non
 
 
 def test_lines_of_two_instances_are_not_torn(tmp_path: Path) -> None:
-    file = LogFile(tmp_path / "f.log")
+    file, began_ms = LogFile(tmp_path / "f.log"), time() * 1000
     one, two = InstanceLog(file), InstanceLog(file)
     one.output(b"one says ")
     two.output(b"two says this\nand ")
     one.output(b"that\n")
     two.say("END\n")
     file.close()
-    assert (tmp_path / "f.log").read_text() == "two says this\none says that\nand \nEND\n"
+    lines = [read_stamp(line) for line in (tmp_path / "f.log").read_text().splitlines()]
+    assert [text for _, text in lines] == ["two says this", "one says that", "and ", "END"]
+    times = [moment for moment, _ in lines if moment is not None]
+    assert began_ms - 1 <= times[0] <= times[-1] <= time() * 1000
+    assert len(times) == 4
     assert two.tail == "two says this\nand \nEND\n"
     two.begin()
     assert two.tail == ""
@@ -47,6 +53,33 @@ def test_a_line_without_an_end_does_not_fill_memory(tmp_path: Path) -> None:
     assert (tmp_path / "f.log").stat().st_size > 200_000
     assert log.tail == "x" * 4096
     file.close()
+
+
+def test_a_line_that_is_too_long_is_broken_and_no_byte_is_lost(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "f.log")
+    log = InstanceLog(file)
+    log.output(b"short\n" + b"x" * 70_000)
+    log.output(b"x" * 10 + b"\nlast\n")
+    file.close()
+    lines = [read_stamp(line)[1] for line in (tmp_path / "f.log").read_text().splitlines()]
+    assert lines == ["short", "x" * 70_000, "x" * 10, "last"]
+    assert log.tail.endswith("xxx\nlast\n")
+
+
+def test_a_line_without_a_time_is_read_as_it_is() -> None:
+    assert read_stamp("2026-11-22T00:06:40.420Z START") == (1_795_306_000_420, "START")
+    assert read_stamp("2026-11-22 START") == (None, "2026-11-22 START")
+
+
+def test_older_files_are_read_before_newer_ones(tmp_path: Path) -> None:
+    log = InstanceLog(LogFile(tmp_path / "f.log", largest_bytes=60, older=3))
+    for number in range(6):
+        log.say(f"line {number}\n")
+    found = list(kept_lines(1, "f", tmp_path / "f.log"))
+    assert [line.text for line in found] == [f"line {number}" for number in range(6)][-len(found) :]
+    assert len(found) >= 4
+    assert {(line.slice, line.function) for line in found} == {(1, "f")}
+    assert list(kept_lines(1, "f", tmp_path / "gone.log")) == []
 
 
 def test_a_log_that_cannot_begin_anew_loses_lines_and_goes_on_later(tmp_path: Path) -> None:
