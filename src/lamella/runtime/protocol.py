@@ -33,6 +33,8 @@ class InferRequest:
         slice: The one slice to run; None: all.
         wants_timeline: Whether it wants to know what each slice did.
         by_reference: Whether outputs that lie in a store may stay there.
+        priority: 1 goes first, then 2, and so on; 0 goes as most requests do.
+        timeout_us: Microseconds after which nobody waits for the answer any more; None: no such limit.
     """
 
     request_id: str | None
@@ -43,6 +45,8 @@ class InferRequest:
     slice: int | None
     wants_timeline: bool
     by_reference: bool = False
+    priority: int = 0
+    timeout_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,18 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         part,
         parameters.get("timeline") is True,
         parameters.get("references") is True,
+        _count(parameters, "priority") or 0,
+        _count(parameters, "timeout") or None,
     )
+
+
+def _count(parameters: Mapping[str, Any], name: str) -> int | None:
+    found = parameters.get(name)
+    if found is None:
+        return None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise InputError(f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number from 0 on")
+    return found
 
 
 def _refuse_extensions(parameters: Collection[Mapping[str, Any]]) -> None:
