@@ -1,7 +1,7 @@
 """The Open Inference Protocol over HTTP, for any data plane: it bounds what is read, and translates.
 
-https://github.com/kserve/open-inference-protocol, with Triton's extensions for binary tensors, configurations, statistics
-and repositories.
+https://github.com/kserve/open-inference-protocol, with Triton's extensions for binary tensors, configurations,
+statistics and repositories.
 """
 
 from __future__ import annotations

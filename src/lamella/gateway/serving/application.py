@@ -47,25 +47,29 @@ class Application:
         return app
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        from aiohttp import web
-
         if self._tokens and request.path not in _OPEN_PATHS and not self._is_known(request):
-            refused = _told("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
+            refused = _said("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
         try:
             return await handler(request)
-        except LamellaError as error:
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            return self._told(error, request)
+
+    def _told(self, error: Exception, request: web.Request) -> web.Response:
+        """An exception as an answer."""
+        from aiohttp import web
+
+        if isinstance(error, LamellaError):
             return refusal(error)
-        except web.HTTPException as error:
-            if isinstance(error, web.HTTPRequestEntityTooLarge):
-                return _told(f"the body is larger than {self._most} bytes", "send less at a time", 413)
-            return _told((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
-        except (web.RequestPayloadError, ConnectionError) as error:
-            return _told(f"the body cannot be read: {error}", "check its length and `Content-Encoding`", 400)
-        except Exception:
-            _log.exception("cannot answer %s %s", request.method, request.path)
-            return json_response(fault(RemoteError("the server has a defect", hint="see what it says on stderr")), 500)
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            return _said(f"the body is larger than {self._most} bytes", "send less at a time", 413)
+        if isinstance(error, web.HTTPException):
+            return _said((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
+        if isinstance(error, (web.RequestPayloadError, ConnectionError)):
+            return _said(f"the body cannot be read: {error}", "check its length and `Content-Encoding`", 400)
+        _log.error("cannot answer %s %s", request.method, request.path, exc_info=error)
+        return json_response(fault(RemoteError("the server has a defect", hint="see what it says on stderr")), 500)
 
     def _is_known(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -81,5 +85,5 @@ class Application:
         return json_response({"ready": ready}, 200 if ready else 503)
 
 
-def _told(message: str, hint: str, status: int) -> web.Response:
+def _said(message: str, hint: str, status: int) -> web.Response:
     return json_response({"error": message, "hint": hint}, status)
