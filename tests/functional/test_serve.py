@@ -134,6 +134,20 @@ def test_a_request_that_is_wrong_fails_alone(server: Running, folder: Path) -> N
         np.testing.assert_allclose(server.infer("lookup", **good)[name], array, rtol=1e-5)
 
 
+def test_prometheus_reads_what_was_done(server: Running) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    server.infer("mlp", x=X)
+    answer = server.ask("GET", "/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
+    answered = {sample.labels["model"]: sample.value for sample in families["lamella_requests_answered"].samples}
+    assert answered["mlp"] >= 1
+    counts = [s for s in families["lamella_request_seconds"].samples if s.labels["model"] == "mlp"]
+    assert next(s.value for s in counts if s.name.endswith("_count")) == answered["mlp"]
+    assert next(s.value for s in counts if s.name.endswith("_sum")) > 0
+
+
 def test_text_goes_in_and_out(server: Running) -> None:
     specs = server.ask("GET", "/v2/models/strings").json
     name = specs["inputs"][0]["name"]
@@ -226,6 +240,30 @@ def test_a_server_that_is_told_to_end_answers_what_it_has_taken(tmp_path: Path) 
 def _pair(rows: np.ndarray) -> tuple[bytes, None]:
     entry = {"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
     return json.dumps({"inputs": [entry]}).encode(), None
+
+
+def test_a_request_may_be_answered_later_and_a_restart_loses_none(tmp_path: Path) -> None:
+    path, results = models.mlp(tmp_path / "m.onnx"), tmp_path / "results"
+    body, headers = binary({"x": X})
+    with serving(path, "--results", results) as server:
+        taken = server.ask("POST", "/v2/models/m/infer", body, {**headers, "Prefer": "respond-async"})
+        assert taken.status == 202
+        place = taken.headers["Location"]
+        while (found := server.ask("GET", place)).status == 202:
+            time.sleep(0.01)
+        assert found.status == 200
+        wrong = server.ask("POST", "/v2/models/m/infer", b'{"inputs": []}', {"Prefer": "respond-async"})
+        while (refused := server.ask("GET", wrong.headers["Location"])).status == 202:
+            time.sleep(0.01)
+        assert refused.status == 400
+        assert "missing" in refused.json["error"]
+        assert server.ask("GET", f"/v2/requests/{'0' * 32}").status == 404
+        assert server.ask("POST", "/v2/models/n/infer", body, {"Prefer": "respond-async"}).status == 404
+        server.stop()
+    with serving(path, "--results", results) as server:
+        again = server.ask("GET", place)
+        assert again.status == 200
+        assert again.body == found.body
 
 
 def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:

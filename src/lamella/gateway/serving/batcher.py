@@ -1,8 +1,8 @@
 """Dynamic batching: requests that wait at the same time are computed together, where that pays.
 
 A request that finds the engine free goes at once. Those that come while it is busy wait, and go together as soon as it
-is free: batches grow with the load by themselves. A short wait for more is added only while others are known to be about
-to ask: those whose answers have just gone out.
+is free: batches grow with the load by themselves. A short wait for more is added only while others are likely to come:
+those whose answers have just gone out.
 
 Everything here happens in the event loop, but for the computing.
 """
@@ -137,7 +137,7 @@ class Batcher:
             if not waiting.answer.done() or waiting.answer.cancelled():
                 waiting.answer.cancel()
                 self._left(waiting)
-        self.counts.success.add(perf_counter() - started_s)
+        self.counts.answered(perf_counter() - started_s)
         return found
 
     @property
