@@ -22,6 +22,8 @@ from tests import models
 from tests.functional.serving import Running, binary, serving
 
 import lamella
+from lamella.errors import LamellaError
+from lamella.gateway.serving.server import Listening
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
 
@@ -356,3 +358,16 @@ def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
         _, said = server.process.communicate(timeout=60)
         assert server.process.returncode == 0
         assert "Traceback" not in said
+
+
+def test_from_python(tmp_path: Path, mlp: Path) -> None:
+    with lamella.serve(mlp) as server:
+        asked = Running(subprocess.Popen("true", text=True), server.url)
+        asked.process.wait()
+        found = asked.infer("mlp", x=X)
+    for name, array in expected(mlp, x=X).items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-6)
+    with pytest.raises(LamellaError, match="does not exist"):
+        lamella.serve(tmp_path / "nothing.onnx")
+    with pytest.raises(LamellaError, match="cannot listen"):
+        lamella.serve(mlp, listening=Listening(host="203.0.113.1"))
