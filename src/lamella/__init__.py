@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from lamella.checking.check import check
     from lamella.converters import convert
     from lamella.errors import LamellaError
-    from lamella.graph import load
     from lamella.gateway.serving.background import serve
+    from lamella.graph import load
     from lamella.planner import plan
     from lamella.slicing import slice, verify
     from lamella.targets import Endpoint, deploy
