@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lamella.checking.check import check
     from lamella.converters import convert
     from lamella.errors import LamellaError
+    from lamella.gateway.serving.background import serve
     from lamella.graph import load
     from lamella.planner import plan
     from lamella.slicing import slice, verify
@@ -43,6 +44,7 @@ __all__ = [
     "metrics",
     "package",
     "plan",
+    "serve",
     "slice",
     "verify",
 ]
@@ -59,6 +61,7 @@ _HOMES = {
     "metrics": "lamella.bench.metrics",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",
+    "serve": "lamella.gateway.serving.background",
     "slice": "lamella.slicing",
     "verify": "lamella.slicing",
 }

@@ -15,9 +15,10 @@ import numpy as np
 
 from lamella.errors import InputError
 from lamella.tensors import Array, Tensors, TensorSpec, datatype_of
-from lamella.wire import decode_parts, encode
+from lamella.wire import buffer_of, decode_entries, entries_of, entry_of, header_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_JSON = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class InferRequest:
         slice: The one slice to run; None: all.
         wants_timeline: Whether it wants to know what each slice did.
         by_reference: Whether outputs that lie in a store may stay there.
+        priority: 1 goes first, then 2, and so on; 0 goes as most requests do.
+        timeout_us: Microseconds after which nobody waits for the answer any more; None: no such limit.
     """
 
     request_id: str | None
@@ -43,6 +46,8 @@ class InferRequest:
     slice: int | None
     wants_timeline: bool
     by_reference: bool = False
+    priority: int = 0
+    timeout_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     """
     end = _header_end(body, header_length)
     view = memoryview(body)
-    inputs = decode_parts(view[:end], view[end:])
-    header = json.loads(body[:end])
+    header = header_of(view[:end])
+    inputs = decode_entries(entries_of(header), view[end:])
     parameters = _object(header.get("parameters"), "parameters")
     wanted = header.get("outputs") or []
     if not isinstance(wanted, list) or not all(isinstance(o, dict) and isinstance(o.get("name"), str) for o in wanted):
@@ -89,7 +94,18 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         part,
         parameters.get("timeline") is True,
         parameters.get("references") is True,
+        _count(parameters, "priority") or 0,
+        _count(parameters, "timeout") or None,
     )
+
+
+def _count(parameters: Mapping[str, Any], name: str) -> int | None:
+    found = parameters.get(name)
+    if found is None:
+        return None
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise InputError(f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number from 0 on")
+    return found
 
 
 def _refuse_extensions(parameters: Collection[Mapping[str, Any]]) -> None:
@@ -157,9 +173,9 @@ def write_response(
     for name in request.outputs or outputs:
         array = outputs[name]
         if request.binary.get(name, request.all_binary):
-            frame = encode({name: array}, kind="outputs")
-            entries += json.loads(frame.header)["outputs"]
-            buffers += frame.buffers
+            buffer = buffer_of(array, name)
+            entries.append(entry_of(array, name, len(buffer)))
+            buffers.append(buffer)
         else:
             entries.append(json_entry(name, array))
     content: dict[str, object] = {
@@ -170,7 +186,7 @@ def write_response(
     }
     if parameters:
         content["parameters"] = dict(parameters)
-    header = json.dumps(content, allow_nan=False).encode()
+    header = _JSON.encode(content).encode()
     if not buffers:
         return Response(header, None)
     return Response(b"".join((header, *buffers)), len(header))
@@ -192,13 +208,18 @@ def _json_value(item: object) -> object:
 
 
 def metadata(
-    model: str, versions: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    model: str,
+    versions: Sequence[str],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    platform: str = "onnx_slices",
 ) -> dict[str, object]:
     """What the protocol tells of a model."""
     return {
         "name": model,
         "versions": list(versions),
-        "platform": "onnx_slices",
+        "platform": platform,
         "inputs": _specs(inputs),
         "outputs": _specs(outputs),
     }

@@ -1,0 +1,1 @@
+"""The model server: models in this process, answered in batches."""
