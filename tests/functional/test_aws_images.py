@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests import models
 from tests.emulated_aws.server import PYTHON, REGION, REGISTRY_PROGRAMS
-from tests.functional.aws import X, assert_same, client, everything, images, remove_all, sliced, target, wanted
+from tests.functional.aws import POLL_S, X, assert_same, client, everything, images, remove_all, sliced, target, wanted
 from tests.functional.registries import need, registry
 from tests.functional.test_aws_command_line import ON_AWS, say
 from tests.functional.test_aws_doors import Deployed, assert_right, body
@@ -31,6 +31,7 @@ from lamella.targets.aws.account import Account
 from lamella.targets.aws.releasing import ANY_STORE, build
 from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import Settings
+from lamella.targets.aws.stacks import Progress
 from lamella.targets.aws.target import AwsTarget
 
 NAME = "pictured"
@@ -44,26 +45,34 @@ def nothing_left(aws: str) -> Iterator[None]:
     remove_all()
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base that says of itself what AWS Lambda's own does, and holds one file: its runtime is the emulator's."""
-    folder = tmp_path_factory.mktemp("base")
+OF_AWS = {
+    "Entrypoint": ["/lambda-entrypoint.sh"],
+    "Env": ["LAMBDA_TASK_ROOT=/var/task", "LAMBDA_RUNTIME_DIR=/var/runtime"],
+}
+"""How the base images of AWS Lambda are run. https://github.com/aws/aws-lambda-base-images"""
+
+
+def written_base(folder: Path, run: dict[str, Any]) -> Path:
+    """A layout with a base that holds one file: Python, emulator and AWS's runtime client are this machine's."""
+    folder.mkdir()
     blobs, note = Blobs(folder), folder / "os-release"
     note.write_text("NAME=nothing\n")
     with blobs.new() as new, tarfile.open(fileobj=new, mode="w") as archive:  # type: ignore[call-overload]
         archive.add(note, "etc/os-release")
-    run = {
-        "Entrypoint": ["/lambda-entrypoint.sh"],
-        "Env": ["LAMBDA_TASK_ROOT=/var/task", "LAMBDA_RUNTIME_DIR=/var/runtime"],
-    }
     layer = {"mediaType": TAR, "digest": new.digest, "size": new.size}
-    config = {"architecture": "amd64", "os": "linux", "config": run}
+    config: dict[str, Any] = {"architecture": "amd64", "os": "linux", "config": run}
     config["rootfs"] = {"type": "layers", "diff_ids": [new.digest]}
     described = blobs.add(json.dumps(config).encode(), CONFIG).view()
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": [layer]}
     entry = blobs.add(json.dumps(manifest).encode(), MANIFEST).view()
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that says of itself what AWS Lambda's own does."""
+    return written_base(tmp_path_factory.mktemp("base") / "layout", OF_AWS)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings_of(base: Path) -> Settings:
-    return Settings(region=REGION, python=PYTHON, delivery="image", base_image=str(base))
+    return Settings(region=REGION, python=PYTHON, delivery="image", base_image=str(base), concurrency=None)
 
 
 def on_base(base: Path, **chosen: Any) -> AwsTarget:
@@ -105,10 +114,11 @@ def test_a_deployment_from_its_first_version_to_its_end(base: Path, two: Path, t
     assert everything(NAME) == []
 
 
-def test_the_only_slice_is_the_door_as_well(aws: str, base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", [OF_AWS, {}], ids=["AWS's runtime", "Lamella's runtime"])
+def test_the_only_slice_is_the_door_as_well(run: dict[str, Any], aws: str, tmp_path: Path) -> None:
     """The image names the handler of a slice; the function names the door's instead."""
     one = sliced(models.mlp(tmp_path / "one.onnx"), tmp_path / "one", 1)
-    on_base(base, function_url=True).apply(wanted(NAME, one, delivery="image"))
+    on_base(written_base(tmp_path / "base", run), function_url=True).apply(wanted(NAME, one, delivery="image"))
     deployed = Deployed(one, dict(target().outputs(NAME)), aws)
     status, answer = deployed.ask("POST", "/v2/models/model/infer", body(X))
     assert status == 200, answer
@@ -161,7 +171,7 @@ def test_a_dry_run_makes_the_images_and_nothing_else(
 
 
 def test_a_deployment_that_was_killed_goes_on(base: Path, two: Path, tmp_path: Path) -> None:
-    """Once the repository is there, while images are pushed."""
+    """While images are pushed: what is there is not pushed again."""
     program = "import sys; from lamella.cli import main; sys.exit(main())"
     flags = [*ON_AWS, "--yes", "--name", NAME, "--delivery", "image", "--base-image", str(base)]
     with subprocess.Popen(
@@ -175,11 +185,13 @@ def test_a_deployment_that_was_killed_goes_on(base: Path, two: Path, tmp_path: P
         said = []
         for line in process.stderr:
             said.append(line)
-            if line.startswith("create complete  CloudFormation::Stack"):
+            if line.startswith(f"push complete  Image {NAME}-dev-slice-0"):
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, said
     assert f"lamella/{NAME}-dev" in everything(NAME)
-    on_base(base).apply(wanted(NAME, two, delivery="image"))
+    told: list[Progress] = []
+    AwsTarget(settings_of(base), told=told.append, poll_s=POLL_S).apply(wanted(NAME, two, delivery="image"))
+    assert not [one for one in told if (one.kind, one.resource) == ("Image", f"{NAME}-dev-slice-0")]
     assert_same(target().infer(NAME, {"x": X}).outputs, two, {"x": X})
     target().delete(NAME)
     assert everything(NAME) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from lamella.errors import RegistryError, RemoteError
 from lamella.packaging.images.building import Image
@@ -12,6 +12,7 @@ from lamella.packaging.images.pushing import push_image
 from lamella.packaging.images.references import parse_reference
 from lamella.packaging.images.registry import open_registry
 from lamella.targets.aws.account import Account
+from lamella.targets.aws.stacks import Progress
 
 _AT_ONCE = 100
 """Deleted by one call. https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html"""
@@ -40,10 +41,13 @@ class DeploymentRepository:
         account: Whose it is.
         name: Its name: `lamella/NAME-STAGE`.
         uri: Where images are pushed to: registry and name.
+        told: Called with each image that was pushed.
     """
 
-    def __init__(self, account: Account, name: str, uri: str = "") -> None:
-        self._account, self._name, self._uri = account, name, uri
+    def __init__(
+        self, account: Account, name: str, uri: str = "", *, told: Callable[[Progress], None] | None = None
+    ) -> None:
+        self._account, self._name, self._uri, self._told = account, name, uri, told or (lambda _: None)
 
     def push(self, image: Image) -> None:
         """Push an image, but for what is there; with a tag that says which function it is, and is never used again.
@@ -60,6 +64,7 @@ class DeploymentRepository:
         try:
             if not open_registry(target, credentials=self._login).has_manifest(tag):
                 push_image(image, str(target), credentials=self._login)
+                self._told(Progress(image.name, "Image", "PUSH_COMPLETE", ""))
         except RegistryError as error:
             way_out = "`lamella iam-policy` prints what deploying must be allowed" if error.denied else error.hint
             raise RegistryError(f"the image `{image.name}` cannot be pushed: {error}", hint=way_out) from error

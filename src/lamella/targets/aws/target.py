@@ -68,7 +68,7 @@ class AwsTarget:
     Args:
         settings: How what is deployed is set up; for all other verbs, region and profile are enough.
         account: By default that of the user's credentials.
-        told: Called with each thing that happens while a stack changes.
+        told: Called with each thing that happens while a stack changes, and with each image that was pushed.
         poll_s: How often AWS is asked while something changes.
     """
 
@@ -81,7 +81,7 @@ class AwsTarget:
         poll_s: float = 2.0,
     ) -> None:
         settings.check()
-        self._settings, self._poll_s = settings, poll_s
+        self._settings, self._told, self._poll_s = settings, told, poll_s
         self._account = account or Account(settings.region, profile=settings.profile)
         self._stacks = Stacks(self._account, told=told, poll_s=poll_s)
 
@@ -142,7 +142,8 @@ class AwsTarget:
         outputs = self._places(names, settings, outputs, found, tags)
         built = early or self._built(wanted, names, settings, found)
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
-        repository = DeploymentRepository(self._account, names.repository, outputs.get("Repository", ""))
+        uri = outputs.get("Repository", "")
+        repository = DeploymentRepository(self._account, names.repository, uri, told=self._told)
         made = Releasing(names, settings, bucket, repository).release(number, wanted, built)
         release = published(names, settings, made)
         version = self._version(wanted, number, built, bucket)
