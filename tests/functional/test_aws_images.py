@@ -140,20 +140,21 @@ def test_images_of_versions_that_are_not_kept_are_removed(
     assert_same(aws.infer(NAME, {"x": X}, version=2).outputs, tmp_path / "3", {"x": X})
 
 
-def test_packages_become_images_where_functions_are_others(base: Path, two: Path, tmp_path: Path) -> None:
+def test_packages_become_images_where_functions_are_others(base: Path, tmp_path: Path) -> None:
     """The repository comes with the first version that needs it. A function stays what it was made of."""
-    target().apply(wanted(NAME, two))
-    assert not [one for one in everything(NAME) if "/" in one and one.startswith("lamella/")]
+    one = sliced(models.mlp(tmp_path / "one.onnx"), tmp_path / "one", 1)
+    other = sliced(models.mlp(tmp_path / "other.onnx", layers=3), tmp_path / "other", 1)
+    target().apply(wanted(NAME, one))
+    assert f"lamella/{NAME}-dev" not in everything(NAME)
     with pytest.raises(UsageError, match="`lamella-pictured-dev-slice-0` cannot become an image") as caught:
-        on_base(base).apply(wanted(NAME, two, delivery="image"))
+        on_base(base).apply(wanted(NAME, one, delivery="image"))
     assert "another name" in (caught.value.hint or "")
-    other = sliced(models.mlp(tmp_path / "other.onnx"), tmp_path / "other", 1)
-    both = on_base(base).apply(wanted(NAME, {"two": two, "other": other}, delivery="image"))
-    assert (both.live, len(images(NAME))) == (2, 3)
-    assert_same(target().infer(NAME, {"x": X}, model="two").outputs, two, {"x": X})
+    both = on_base(base).apply(wanted(NAME, {"one": one, "other": other}, delivery="image"))
+    assert (both.live, len(images(NAME))) == (2, 2)
+    assert_same(target().infer(NAME, {"x": X}, model="other").outputs, other, {"x": X})
     assert target().rollback(NAME).live == 1
-    assert_same(target().infer(NAME, {"x": X}).outputs, two, {"x": X})
-    assert len(images(NAME)) == 3
+    assert_same(target().infer(NAME, {"x": X}).outputs, one, {"x": X})
+    assert len(images(NAME)) == 2
     target().delete(NAME)
     assert everything(NAME) == []
 
