@@ -28,10 +28,11 @@ from lamella.errors import PackageError, RegistryError, RemoteError, UsageError
 from lamella.packaging.images.bases import DEFAULT_BASES
 from lamella.packaging.images.blobs import CONFIG, INDEX, MANIFEST, TAR, Blobs
 from lamella.targets.aws.account import Account
+from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.releasing import ANY_STORE, build
 from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import Settings
-from lamella.targets.aws.stacks import Progress
+from lamella.targets.aws.stacks import Progress, Resource
 from lamella.targets.aws.target import AwsTarget
 
 NAME = "pictured"
@@ -110,7 +111,10 @@ def test_a_deployment_from_its_first_version_to_its_end(base: Path, two: Path, t
     assert_same(target().infer(NAME, {"x": X}).outputs, two, {"x": X})
     assert [(one.key, one.live, one.version.delivery) for one in target().status()] == [(f"{NAME}@dev", 1, "image")]
 
+    repository = Resource("Repository", "AWS::ECR::Repository", f"lamella/{NAME}-dev")
+    assert leftovers(Account(REGION), [repository]) == [f"AWS::ECR::Repository lamella/{NAME}-dev"]
     target().delete(NAME)
+    assert leftovers(Account(REGION), [repository]) == []
     assert everything(NAME) == []
 
 
