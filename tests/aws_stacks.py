@@ -70,9 +70,9 @@ def release(chosen: Settings, *models: Model, number: int = 1, digest: str = "0"
     return Release(number, models, tuple(functions))
 
 
-def stack(chosen: Settings, *models: Model) -> dict[str, Any]:
+def stack(chosen: Settings, *models: Model, **more: Any) -> dict[str, Any]:
     """The template of a first release."""
-    return template(NAMES, chosen, [published(NAMES, chosen, release(chosen, *models))], live=1)
+    return template(NAMES, chosen, [published(NAMES, chosen, release(chosen, *models, **more))], live=1)
 
 
 def of_type(found: dict[str, Any], kind: str) -> dict[str, dict[str, Any]]:

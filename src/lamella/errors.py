@@ -119,15 +119,22 @@ class RegistryError(LamellaError):
     Attributes:
         temporary: Whether the same request may succeed later.
         after_s: Seconds after which the registry asks for it; None where it does not say.
+        denied: Whether it does not let this user do it.
     """
 
     exit_status = 1
 
     def __init__(
-        self, message: str, *, hint: str | None = None, temporary: bool = False, after_s: float | None = None
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        temporary: bool = False,
+        after_s: float | None = None,
+        denied: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
-        self.temporary, self.after_s = temporary, after_s
+        self.temporary, self.after_s, self.denied = temporary, after_s, denied
 
 
 class StoreError(LamellaError):

@@ -1,13 +1,16 @@
 """LocalStack with functions that run, without Docker: a program for an environment that has `localstack-core`.
 
-    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 LISTENER=5 TEMPORARY=/tmp python localstack_program.py
+    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 LISTENER=5 ... python localstack_program.py
 
 LocalStack runs functions in containers. Here each instance is a process of AWS's own Runtime Interface Emulator
 instead, with AWS's own runtime client in it, which is what the containers hold, too.
 
 LocalStack and its functions listen on whatever interfaces there are, so they get a network of their own, with nothing
 in it but a loopback interface. The file descriptor `LISTENER` is a listening socket outside of it: what arrives there
-is passed on to `PORT` inside.
+is passed on to `PORT` inside. `IMAGES_LISTENER` is the same for the registry of images, where there is one.
+
+Functions that are images are pulled from there and unpacked (`unpacking.py`), and run as the others are: what AWS's own
+base images hold, the emulator and the runtime client, is here already.
 """
 
 import fcntl
@@ -39,7 +42,8 @@ import psutil
 from localstack.services.lambda_ import provider
 from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
-from localstack_gaps import fill  # beside this file
+from localstack_ecr import ADDRESS, start  # beside this file
+from localstack_gaps import fill
 
 
 def free_port() -> int:
@@ -47,12 +51,43 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def code_of(settings):
+    """Where a function's files are, and the command that runs them."""
+    if settings.package_type == "Zip":
+        return settings.code.get_unzipped_code_location(), [PYTHON, "-m", "awslambdaric", settings.handler]
+    image = unpacked(settings.image.image_uri, settings.architectures[0])
+    run = json.loads((image / "config.json").read_text())
+    command = settings.image_config.command or run["Cmd"]
+    if any(variable.startswith("LAMBDA_RUNTIME_DIR=") for variable in run["Env"]):  # on AWS's own base
+        return image / "task", [PYTHON, "-m", "awslambdaric", *command]
+    return image / "task", [PYTHON, *run["Entrypoint"][1:], *command]
+
+
+_unpacking = threading.Lock()
+
+
+def unpacked(name: str, architecture: str) -> Path:
+    """The folder of an image, which is pulled once."""
+    if not name.startswith(f"{ADDRESS}/") or "@sha256:" not in name:
+        raise ValueError(f"{name} is no image of this account, by its digest")
+    folder = Path(tempfile.gettempdir()) / "images" / name.rpartition(":")[2]
+    with _unpacking:
+        if not folder.exists():
+            staging = folder.with_suffix(".new")
+            command = [os.environ["PYTHON_OF_TESTS"], "-m", "tests.emulated_aws.unpacking"]
+            blobs = folder.parent / "pulled"
+            more = {"PYTHONPATH": os.environ["PATH_OF_TESTS"], "REGISTRY_AUTH_FILE": os.environ["IMAGES_LOGIN"]}
+            subprocess.run([*command, name, architecture, blobs, staging], env={**os.environ, **more}, check=True)
+            staging.rename(folder)
+    return folder
+
+
 class Emulated(runtime_executor.RuntimeExecutor):
     """One instance of a function."""
 
     def start(self, env_vars):
         settings = self.function_version.config
-        task = settings.code.get_unzipped_code_location()
+        task, runtime = code_of(settings)
         self.port = free_port()
         self.temporary = tempfile.TemporaryDirectory(prefix="function-")
         self.log = Path(self.temporary.name) / "log"
@@ -71,10 +106,7 @@ class Emulated(runtime_executor.RuntimeExecutor):
             f"127.0.0.1:{self.port}",
             "--runtime-api-address",
             f"127.0.0.1:{free_port()}",
-            PYTHON,
-            "-m",
-            "awslambdaric",
-            settings.handler,
+            *runtime,
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -141,6 +173,8 @@ class Emulated(runtime_executor.RuntimeExecutor):
     def prepare_version(cls, function_version):
         if function_version.config.code:
             function_version.config.code.prepare_for_execution()
+        if function_version.config.image:
+            code_of(function_version.config)
 
     @classmethod
     def cleanup_version(cls, function_version):
@@ -167,12 +201,12 @@ def enter_own_network() -> None:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", up))
 
 
-def pass_on(listener: socket.socket) -> None:
+def pass_on(listener: socket.socket, port: int) -> None:
     """Connections from outside, for as long as this process lives."""
     while True:
         outside, _ = listener.accept()
         try:
-            inside = socket.create_connection(("127.0.0.1", PORT))
+            inside = socket.create_connection(("127.0.0.1", port))
         except ConnectionRefusedError:  # it has not begun to listen
             outside.close()
             continue
@@ -203,10 +237,13 @@ def end_with_standard_input() -> None:
 
 def main() -> None:
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    threading.Thread(target=pass_on, args=(socket.socket(fileno=int(os.environ["LISTENER"])),), daemon=True).start()
+    for name, port in (("LISTENER", PORT), ("IMAGES_LISTENER", int(ADDRESS.rpartition(":")[2]))):
+        listener = socket.socket(fileno=int(os.environ[name]))
+        threading.Thread(target=pass_on, args=(listener, port), daemon=True).start()
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated
     fill()
+    start()
     from localstack.runtime.main import main as run
 
     sys.argv = sys.argv[:1]

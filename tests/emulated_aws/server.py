@@ -11,15 +11,22 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from platform import machine
+from secrets import token_hex
 from urllib.request import urlopen
 
 import pytest
+from tests.functional.registries import basic_auth, lacking, write_config, write_login
+
+import lamella
 
 REGION = "us-east-1"
 PYTHON = "3.13"
 """Of functions: AWS's newest but one, and what LocalStack runs on here."""
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": os.devnull}
+REGISTRY_PROGRAMS = ("docker-registry", "htpasswd")
+"""What Amazon ECR is made of here."""
+
 INSIDE_PORT = 4566  # in a network of its own, where nobody else listens
 _PROGRAM = Path(__file__).with_name("localstack_program.py")
 _NO_NETWORK = 77  # as the program has it
@@ -52,9 +59,9 @@ def localstack(folder: Path) -> Iterator[str]:
     python, emulator = localstack_python(), folder / "rie"
     shutil.copy(runtime_emulator(), emulator)
     emulator.chmod(0o700)
-    for name in ("volume", "temporary", "home"):
+    for name in ("volume", "temporary", "home", "registry"):
         (folder / name).mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as images:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         environment = {
             "PATH": os.environ["PATH"],
@@ -69,6 +76,8 @@ def localstack(folder: Path) -> Iterator[str]:
             "SKIP_SSL_CERT_DOWNLOAD": "1",
             "DISABLE_EVENTS": "1",
             "DNS_ADDRESS": "0",
+            "IMAGES_LISTENER": str(images.fileno()),
+            **_registry(folder, f"127.0.0.1:{images.getsockname()[1]}"),
         }
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
@@ -78,13 +87,31 @@ def localstack(folder: Path) -> Iterator[str]:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                pass_fds=[listener.fileno()],
+                pass_fds=[listener.fileno(), images.fileno()],
             )
     try:
         _wait(process, url, folder / "log")
         yield url
     finally:
         _end(process)
+
+
+def _registry(folder: Path, address: str) -> dict[str, str]:
+    """What the program must know of the registry behind its Amazon ECR; no configuration where there is none."""
+    password, config = token_hex(), ""
+    if not lacking(*REGISTRY_PROGRAMS):
+        auth = basic_auth(folder / "registry", "AWS", password)
+        config = str(write_config(folder / "registry", address, auth=auth))
+    write_login(folder / "registry" / "auth.json", address, "AWS", password)
+    return {
+        "IMAGES_ADDRESS": address,
+        "IMAGES_CONFIG": config,
+        "IMAGES_FOLDER": str(folder / "registry" / "registry"),
+        "IMAGES_PASSWORD": password,
+        "IMAGES_LOGIN": str(folder / "registry" / "auth.json"),
+        "PYTHON_OF_TESTS": sys.executable,
+        "PATH_OF_TESTS": f"{Path(lamella.__file__).parents[1]}{os.pathsep}{_PROGRAM.parents[2]}",
+    }
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

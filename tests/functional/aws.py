@@ -77,8 +77,15 @@ def everything(name: str) -> list[str]:
         *(bucket["Name"] for bucket in client("s3").list_buckets()["Buckets"]),
         *(role["RoleName"] for role in client("iam").list_roles()["Roles"]),
         *client("sqs").list_queues().get("QueueUrls", ()),
+        *(repository["repositoryName"] for repository in client("ecr").describe_repositories()["repositories"]),
     ]
-    return [each for each in found if f"lamella-{name}" in each]
+    return [each for each in found if f"lamella-{name}" in each or f"lamella/{name}" in each]
+
+
+def images(name: str, stage: str = "dev") -> set[str]:
+    """Digests of the images in a deployment's repository."""
+    pages = client("ecr").describe_images(repositoryName=f"lamella/{name}-{stage}")["imageDetails"]
+    return {entry["imageDigest"] for entry in pages}
 
 
 def remove_all() -> None:

@@ -31,9 +31,13 @@ http: {http}
 
 def need(*programs: str) -> None:
     """Skip the test where a program is not installed."""
-    lacking = [program for program in programs if shutil.which(program) is None]
-    if lacking:
-        pytest.skip(f"{', '.join(lacking)} is not installed")
+    if found := lacking(*programs):
+        pytest.skip(f"{', '.join(found)} is not installed")
+
+
+def lacking(*programs: str) -> list[str]:
+    """Which programs are not installed."""
+    return [program for program in programs if shutil.which(program) is None]
 
 
 @dataclass
@@ -65,20 +69,23 @@ def registry(folder: Path, *, auth: str = "", certificate: tuple[Path, Path] | N
     """A registry; `auth` is a part of its configuration, `certificate` a file with one and one with its key."""
     need("docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
-    http: dict[str, object] = {"addr": "127.0.0.1:0", "secret": "a-secret"}
-    if certificate is not None:
-        http["tls"] = {"certificate": str(certificate[0]), "key": str(certificate[1])}
-    (folder / "config.yml").write_text(_CONFIG.format(folder=folder, http=json.dumps(http), auth=auth))
-    log = folder / "log"
+    config, log = write_config(folder, "127.0.0.1:0", auth=auth, certificate=certificate), folder / "log"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(folder / "config.yml")], stdout=output, stderr=output
-        )
+        process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=output, stderr=output)
     try:
         yield Server(f"127.0.0.1:{_port(process, log)}", folder / "registry", log)
     finally:
         process.kill()
         process.wait()
+
+
+def write_config(folder: Path, address: str, *, auth: str = "", certificate: tuple[Path, Path] | None = None) -> Path:
+    """The configuration of a registry that keeps what it has in `registry` of a folder."""
+    http: dict[str, object] = {"addr": address, "secret": "a-secret"}
+    if certificate is not None:
+        http["tls"] = {"certificate": str(certificate[0]), "key": str(certificate[1])}
+    (folder / "config.yml").write_text(_CONFIG.format(folder=folder, http=json.dumps(http), auth=auth))
+    return folder / "config.yml"
 
 
 def _port(process: "subprocess.Popen[bytes]", log: Path) -> int:

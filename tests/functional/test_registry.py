@@ -258,6 +258,23 @@ def test_names_and_passwords_as_amazon_ecr_takes_them(
         assert open_registry(Reference(server.address, "mlp")).has_manifest("2")
 
 
+def test_a_password_that_holds_no_longer_is_renewed_while_pushing(images: list[Image], tmp_path: Path) -> None:
+    given: list[str] = []
+
+    def login() -> Credentials:
+        given.append(f"password-{len(given)}")
+        registries.basic_auth(tmp_path, WHO.user, given[-1])  # the registry reads it anew
+        return Credentials(WHO.user, given[-1])
+
+    auth = registries.basic_auth(tmp_path, WHO.user, "nobody's")
+    with registries.registry(tmp_path / "server", auth=auth) as server:
+        registry = open_registry(Reference(server.address, "mlp"), credentials=login)
+        for number, layer in enumerate(images[0].layers):
+            assert registry.push_blob(layer.blob, images[0].blobs.path(layer.blob.digest)) == "sent"
+            registries.basic_auth(tmp_path, WHO.user, f"another-{number}")
+        assert len(given) >= len(images[0].layers)
+
+
 def test_tokens_as_docker_hub_gives_them(images: list[Image], tmp_path: Path) -> None:
     with (
         registries.token_authority(tmp_path, WHO.user, WHO.password) as authority,

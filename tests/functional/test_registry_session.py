@@ -1,5 +1,6 @@
 """Answers that a well-behaved registry cannot be made to give: too many requests, failures, other places."""
 
+import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +69,27 @@ def test_what_will_not_pass_is_not_tried_again() -> None:
         with pytest.raises(RegistryError, match="answers 400"):
             asked(address)
         assert len(seen) == 1
+
+
+def test_who_logs_in_anew_is_asked_again_where_a_password_holds_no_longer() -> None:
+    """Amazon ECR answers 403 then, without a challenge: "Your authorization token has expired"."""
+    challenge = {"WWW-Authenticate": 'Basic realm="here"'}
+    passwords = ["old", "new"]
+    with serving((401, challenge), (200, {}), (403, {}), (200, {})) as (address, seen):
+        session = RegistrySession(address, credentials=lambda: Credentials("AWS", passwords.pop(0)))
+        for _ in range(2):
+            session.ask("GET", f"{session.origin}/v2/", scope=SCOPE, expected=(200,)).drain_conn()
+    sent = [base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode() for headers in seen[1:]]
+    assert sent == ["AWS:old", "AWS:old", "AWS:new"]
+
+
+def test_who_has_one_password_is_refused_at_once() -> None:
+    challenge = {"WWW-Authenticate": 'Basic realm="here"'}
+    with serving((401, challenge), (403, {})) as (address, seen):
+        with pytest.raises(RegistryError, match="refuses: Forbidden") as caught:
+            asked(address, Credentials("AWS", "old"))
+        assert caught.value.denied
+        assert len(seen) == 2
 
 
 def test_credentials_go_to_nobody_else() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.aws_stacks import DELIVERIES, DOORS, NAMES, chain, settings, side_by_side, stack
 
+from lamella.packaging.door import HANDLER
 from lamella.targets.aws.export import exported
 from lamella.targets.aws.settings import HttpApi
 from lamella.targets.aws.template import foundation, written
@@ -35,6 +36,8 @@ def templates() -> dict[str, dict[str, Any]]:
     return {
         **found,
         "foundation": foundation(NAMES, settings()),
+        "foundation-image": foundation(NAMES, settings(delivery="image")),
+        "image-single-door": stack(settings(delivery="image", function_url=True), chain(1), handler=HANDLER),
         "doors": stack(settings(**DOORS), side_by_side()),
         "doors-single-jwt": stack(settings(**{**DOORS, "http_api": JWT}, snap_start=True), chain(1)),
         "doors-direct-warm": stack(settings(workflow="direct", function_url=True, **warm), chain(2)),

@@ -67,7 +67,9 @@ def delete(target: AwsTarget, name: str, stage: str, *, yes: bool, json: bool) -
 
     stack = target.stack_of(name, stage=stage)
     if not yes:
-        output.message(f"this deletes the stack {stack} in {target.region}, with its bucket, functions and logs")
+        output.message(
+            f"this deletes the stack {stack} in {target.region}, with its bucket, functions, images and logs"
+        )
         if not output.confirmed("go on?"):
             raise UsageError("nothing was deleted", hint="say `--yes` to go on without being asked")
     target.delete(name, stage=stage)

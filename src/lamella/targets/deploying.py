@@ -221,8 +221,8 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
         memory_mb: Memory of every function; by default as the slices were planned for a platform, else what they need,
             and 512 MB at least.
         timeout_s: The longest that one slice may take.
-        delivery: How the model reaches the functions: in the `package`, fetched from an `object-store`, or on a
-            `mount`.
+        delivery: How the model reaches the functions: in the `package` or the `image`, fetched from an `object-store`,
+            or on a `mount`.
         store: Where values go that are too large for a request: `file:///folder` or `s3://bucket/prefix`; a folder of
             the deployment's own by default.
         mount: The shared folder of the delivery `mount`.

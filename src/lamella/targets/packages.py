@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from lamella.errors import PackageError, UsageError
 from lamella.packaging.cache import in_use
-from lamella.packaging.images.bases import DEFAULT_BASES, is_layout, open_base
+from lamella.packaging.images.bases import DEFAULT_BASES, NO_BASE, is_layout, open_base
 from lamella.packaging.images.building import Image, build_image, check_image_size, image_blobs
 from lamella.packaging.images.files import write_archive, write_layout
 from lamella.packaging.images.pushing import push_image
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Format = Literal["zip", "folder", "oci", "oci-archive"]
 """A zip file or folder a function; images in one OCI image layout; or a tar file an image."""
-
-NO_BASE = "none"
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import binascii
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from lamella.errors import RegistryError
 
@@ -38,6 +39,10 @@ class Credentials:
     def basic(self) -> str:
         """The value of an `Authorization` header."""
         return f"Basic {base64.b64encode(f'{self.user}:{self.password}'.encode()).decode()}"
+
+
+Login: TypeAlias = Callable[[], Credentials]
+"""Gives credentials that hold for a while: a registry that takes them no longer is asked again with new ones."""
 
 
 def find_credentials(address: str) -> Credentials | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lamella.errors import UsageError
 from lamella.packaging.images.building import Image
-from lamella.packaging.images.credentials import Credentials
+from lamella.packaging.images.credentials import Credentials, Login
 from lamella.packaging.images.references import Reference, parse_reference
 from lamella.packaging.images.registry import open_registry
 
@@ -13,7 +13,7 @@ def push_image(
     image: Image,
     reference: str,
     *,
-    credentials: Credentials | None = None,
+    credentials: Credentials | Login | None = None,
     plain_http: bool = False,
 ) -> str:
     """Push an image: its blobs first, then its manifest.
@@ -23,7 +23,8 @@ def push_image(
     Args:
         image: What `build_image` made.
         reference: Where to: `REGISTRY/NAME:TAG`. Some registries, as Amazon ECR, want the repository to be made first.
-        credentials: Who pushes; by default whoever logged in to this registry with docker or podman.
+        credentials: Who pushes, or what says so anew when the registry wants to know; by default whoever logged in to
+            this registry with docker or podman.
         plain_http: Speak HTTP without TLS also to a registry that is not on this machine.
 
     Returns:

@@ -25,7 +25,7 @@ from lamella.packaging.images.blobs import (
     NewBlob,
     digest_of_bytes,
 )
-from lamella.packaging.images.credentials import Credentials, find_credentials
+from lamella.packaging.images.credentials import Credentials, Login, find_credentials
 from lamella.packaging.images.references import Reference
 
 if TYPE_CHECKING:
@@ -44,13 +44,14 @@ _UPLOADED = Literal["there", "mounted", "sent"]
 
 
 def open_registry(
-    reference: Reference, *, credentials: Credentials | None = None, plain_http: bool = False
+    reference: Reference, *, credentials: Credentials | Login | None = None, plain_http: bool = False
 ) -> Registry:
     """The repository of an image. Nothing is asked of the registry yet.
 
     Args:
         reference: The image.
-        credentials: Who asks; by default whoever logged in to this registry with docker or podman.
+        credentials: Who asks, or what says so anew when the registry wants to know; by default whoever logged in to
+            this registry with docker or podman.
         plain_http: Speak HTTP without TLS also to a registry that is not on this machine.
 
     Raises:

@@ -22,7 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, MaxRetryError
 
 from lamella.errors import RegistryError
-from lamella.packaging.images.credentials import Credentials
+from lamella.packaging.images.credentials import Credentials, Login
 
 Response = urllib3.BaseHTTPResponse
 Body = bytes | IO[bytes]
@@ -72,7 +72,7 @@ class RegistrySession:
 
     Args:
         address: Host, with a port where it has one.
-        credentials: Who asks; None: nobody in particular.
+        credentials: Who asks, or what says so anew when the registry wants to know; None: nobody in particular.
         plain_http: Without TLS, also where the registry is not on this machine.
         first_wait_s: How long to wait before something is tried again, the first time.
     """
@@ -81,7 +81,7 @@ class RegistrySession:
         self,
         address: str,
         *,
-        credentials: Credentials | None = None,
+        credentials: Credentials | Login | None = None,
         plain_http: bool = False,
         first_wait_s: float = 0.5,
     ) -> None:
@@ -148,8 +148,8 @@ class RegistrySession:
             RegistryError: The registry is unreachable, or refuses.
         """
         response = self._sent(method, url, scope, headers, body)
-        if response.status == 401 and self._is_own(url):
-            challenge = response.headers.get("WWW-Authenticate", "")
+        if self._is_own(url) and (response.status == 401 or self._has_expired(response.status, scope)):
+            challenge = "Basic" if response.status == 403 else response.headers.get("WWW-Authenticate", "")
             response.drain_conn()
             self._authorizations[scope] = self._authorized(challenge, scope)
             response = self._sent(method, url, scope, headers, body)
@@ -186,11 +186,19 @@ class RegistrySession:
     def _is_own(self, url: str) -> bool:
         return url.startswith(f"{self.origin}/")
 
+    def _has_expired(self, status: int, scope: str) -> bool:
+        """Whether a refusal may mean a password that holds no longer: Amazon ECR answers 403 to one, not 401."""
+        known = self._authorizations.get(scope, "")
+        return status == 403 and callable(self._credentials) and known.startswith("Basic ")
+
+    def _who(self) -> Credentials | None:
+        return self._credentials() if callable(self._credentials) else self._credentials
+
     def _authorized(self, challenge: str, scope: str) -> str:
         """The header that a registry asks for: a token from its authority, or name and password."""
         kind, _, rest = challenge.partition(" ")
-        if kind.lower() == "basic" and self._credentials is not None:
-            return self._credentials.basic
+        if kind.lower() == "basic" and (who := self._who()) is not None:
+            return who.basic
         asked = dict(_PARAMETER.findall(rest))
         if kind.lower() != "bearer" or "realm" not in asked:
             raise _unauthorized(self.address, "it wants to know who asks")
@@ -202,7 +210,7 @@ class RegistrySession:
                 f"`{self.address}` sends to `{realm}` for a token, without TLS", hint="do not trust this registry"
             )
         query = urlencode({**({"service": service} if service else {}), "scope": scope})
-        headers = {} if self._credentials is None else {"Authorization": self._credentials.basic}
+        headers = {} if (who := self._who()) is None else {"Authorization": who.basic}
         url = f"{realm}{'&' if '?' in realm else '?'}{query}"
         try:
             response = self._pool.request("GET", url, headers=headers, retries=False, timeout=_TIMEOUT)
@@ -296,6 +304,7 @@ def _unauthorized(address: str, said: str) -> RegistryError:
         f"registry `{address}` refuses: {said}",
         hint=f"log in with a user who may do this: `podman login {address}` or `docker login {address}`; of Amazon ECR "
         "the user is `AWS`, the password that of `aws ecr get-login-password`",
+        denied=True,
     )
 
 

@@ -15,6 +15,7 @@ export        folders for other tools
 target        AwsTarget: deploy, ask, follow, roll back, delete
 account       calls to AWS                              refusals  what AWS says no with, and the way out
 stacks        stacks, made and changed by change sets   bucket    a deployment's bucket
+images        images of slices, made on this machine    repository a deployment's images in Amazon ECR
 record        what is deployed, kept in that bucket     releasing from what is wanted to a release, packages uploaded
 history       how that changes with each version
 preflight     quotas, asked before anything is made     leftovers what is left of what was deleted

@@ -40,6 +40,11 @@ def _log_group(account: Account, name: str) -> bool:
     return any(group["logGroupName"] == name for group in found)
 
 
+def _repository(account: Account, name: str) -> bool:
+    missing = "RepositoryNotFoundException"
+    return account.try_call("ecr", "describe_repositories", missing, repositoryNames=[name]) is not None
+
+
 def _role(account: Account, name: str) -> bool:
     return account.try_call("iam", "get_role", *_GONE, RoleName=name) is not None
 
@@ -50,6 +55,7 @@ def _state_machine(account: Account, arn: str) -> bool:
 
 
 _ASKED: dict[str, Callable[[Account, str], bool]] = {
+    "AWS::ECR::Repository": _repository,
     "AWS::IAM::Role": _role,
     "AWS::Lambda::Function": _function,
     "AWS::Logs::LogGroup": _log_group,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lamella.errors import PlanError
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.release import Release
+from lamella.targets.aws.repository import ecr_login
 from lamella.targets.aws.settings import Settings
 
 UNRESERVED = 100
@@ -12,6 +13,15 @@ UNRESERVED = 100
 
 https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html
 """
+
+
+def check_images(account: Account) -> None:
+    """Refuse images of somebody who may not push any.
+
+    Raises:
+        RemoteError: AWS gives no password for the account's registry.
+    """
+    ecr_login(account)
 
 
 def check_quotas(account: Account, settings: Settings, release: Release, *, reserved: int = 0) -> None:

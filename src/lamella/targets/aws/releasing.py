@@ -1,4 +1,4 @@
-"""From what is wanted to a release: packages are built and put into the bucket, and functions are made of them."""
+"""From what is wanted to a release: packages or images are built and brought to AWS, functions are made of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
 from lamella.targets.aws.bucket import DeploymentBucket
+from lamella.targets.aws.images import digest_of, with_images
 from lamella.targets.aws.naming import Names
-from lamella.targets.aws.release import Function, Model, Release, ZipCode, needs_door
+from lamella.targets.aws.release import Function, ImageCode, Model, Release, ZipCode, needs_door
+from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import DOOR_MEMORY_MB, DOOR_TIMEOUT_S, Settings
 from lamella.targets.base import DeployedFunction, Wanted
 from lamella.targets.building import BuiltModel, build_models, functions_of
 from lamella.workflow.steps import Workflow
 
 if TYPE_CHECKING:
+    from lamella.packaging.images.building import Image
     from lamella.packaging.package import Package
 
 PACKAGES = "packages/"
@@ -55,7 +58,7 @@ RESERVED_VARIABLES = frozenset(
 ANY_STORE = "s3://lamella"
 """Packages need what reads S3; which bucket it is, their environment says."""
 
-_OFFERED = ("package", "object-store")
+_OFFERED = ("package", "image", "object-store")
 
 
 def check_wanted(wanted: Wanted) -> None:
@@ -67,7 +70,7 @@ def check_wanted(wanted: Wanted) -> None:
     if wanted.delivery not in _OFFERED:
         raise UsageError(
             f"`lamella deploy` does not bring models to AWS by `{wanted.delivery}` yet",
-            hint="deliver them in the `package`, or through the `object-store`",
+            hint="deliver them in the `package` or `image`, or through the `object-store`",
         )
     if wanted.store is not None:
         raise UsageError("a deployment on AWS has a bucket of its own", hint="leave the store out")
@@ -85,18 +88,20 @@ def check_wanted(wanted: Wanted) -> None:
 
 
 def build(wanted: Wanted, settings: Settings, store: str) -> list[BuiltModel]:
-    """Package the slices of all models, or find them again.
+    """Package the slices of all models, or find them again; with the delivery `image`, as images.
 
     Raises:
+        RegistryError: The base of images cannot be fetched.
         LamellaError: A model cannot be packaged.
     """
-    return build_models(
+    built = build_models(
         wanted,
         store=store,
         architecture=settings.architecture,
         python=settings.python,
         door=settings.has_front_door,
     )
+    return with_images(built, settings, wanted.platform) if settings.delivery == "image" else built
 
 
 class Releasing:
@@ -106,26 +111,37 @@ class Releasing:
         names: Of the deployment.
         settings: Its settings.
         bucket: Its bucket; None: nothing is uploaded, and packages count with the bytes that they unpack to.
+        repository: Its repository of images; None: nothing is pushed.
     """
 
-    def __init__(self, names: Names, settings: Settings, bucket: DeploymentBucket | None) -> None:
-        self._names, self._settings, self._bucket = names, settings, bucket
+    def __init__(
+        self,
+        names: Names,
+        settings: Settings,
+        bucket: DeploymentBucket | None,
+        repository: DeploymentRepository | None = None,
+    ) -> None:
+        self._names, self._settings, self._bucket, self._repository = names, settings, bucket, repository
 
     def release(self, number: int, wanted: Wanted, built: Sequence[BuiltModel]) -> Release:
-        """A release; its packages are in the bucket then.
+        """A release; its packages are in the bucket then, and its images in the repository.
 
         Raises:
             PlanError: The platform does not allow what is wanted.
             RemoteError: A package cannot be uploaded.
+            RegistryError: An image cannot be pushed.
         """
         deployed = {function.name: function for function in functions_of(wanted, built)}
         models = tuple(Model(model.name, model.deployed().workflow) for model in built)
         own_door = needs_door(self._settings, models)
         is_door = self._settings.has_front_door and not own_door
         packages = [each for model in built for each in model.packages if each.function.name in deployed]
+        images = self._pushed([image for model in built for image in model.images if image.name in deployed])
 
         def made(package: Package) -> Function:
-            return self._slice(deployed[package.function.name], package, wanted.environment, is_door=is_door)
+            stored = images.get(package.sha256) or self._uploaded(package)
+            function = deployed[package.function.name]
+            return self._slice(function, package, stored, wanted.environment, is_door=is_door)
 
         with ThreadPoolExecutor(thread_count()) as pool:  # packages are compressed and uploaded
             functions = list(pool.map(made, packages))
@@ -134,9 +150,15 @@ class Releasing:
         return Release(number, models, tuple(functions))
 
     def _slice(
-        self, deployed: DeployedFunction, package: Package, environment: Mapping[str, str], *, is_door: bool
+        self,
+        deployed: DeployedFunction,
+        package: Package,
+        stored: tuple[ZipCode | ImageCode, int],
+        environment: Mapping[str, str],
+        *,
+        is_door: bool,
     ) -> Function:
-        code, size = self._uploaded(package)
+        code, size = stored
         found = Function(
             name=self._names.function(deployed.name),
             model=deployed.model,
@@ -175,6 +197,21 @@ class Releasing:
     def _called_as_on_aws(self, workflow: Workflow) -> Workflow:
         steps = (replace(step, function=self._names.function(step.function)) for step in workflow.steps)
         return replace(workflow, steps=tuple(steps))
+
+    def _pushed(self, images: Sequence[Image]) -> dict[str, tuple[ImageCode, int]]:
+        """Images that are in the repository, by the digest of their package, and the bytes that each adds to it.
+
+        One after the other: what the first has brought, those after it find there.
+        """
+        found: dict[str, tuple[ImageCode, int]] = {}
+        stored: set[str] = set()
+        for image in images:
+            if self._repository is not None:
+                self._repository.push(image)
+            added = {blob.digest: blob.size for blob in image.descriptors if blob.digest not in stored}
+            stored |= added.keys()
+            found[digest_of(image)] = ImageCode(image.manifest.digest), sum(added.values())
+        return found
 
     def _uploaded(self, package: Package | DoorPackage) -> tuple[ZipCode, int]:
         """A package that is in the bucket, and the bytes of its zip file."""

@@ -8,19 +8,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from lamella.errors import LamellaError, RemoteError, UsageError
+from lamella.packaging.cache import in_use
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.asking import Asking
 from lamella.targets.aws.bucket import DeploymentBucket
-from lamella.targets.aws.checks import check_release
+from lamella.targets.aws.checks import check_kept, check_release
 from lamella.targets.aws.following import LogFollower, logging_functions, report_lines
 from lamella.targets.aws.history import known, numbered, reserved, with_version
 from lamella.targets.aws.later import LaterAnswer, LaterRequests
 from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.naming import Names
-from lamella.targets.aws.preflight import check_quotas
+from lamella.targets.aws.preflight import check_images, check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
-from lamella.targets.aws.release import Release, ZipCode
+from lamella.targets.aws.release import ImageCode, Release, ZipCode
 from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build, check_wanted
+from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.stacks import Progress, Resource, Stacks
 from lamella.targets.aws.template import foundation, published, template
@@ -68,7 +70,7 @@ class AwsTarget:
     Args:
         settings: How what is deployed is set up; for all other verbs, region and profile are enough.
         account: By default that of the user's credentials.
-        told: Called with each thing that happens while a stack changes.
+        told: Called with each thing that happens while a stack changes, and with each image that was pushed.
         poll_s: How often AWS is asked while something changes.
     """
 
@@ -81,7 +83,7 @@ class AwsTarget:
         poll_s: float = 2.0,
     ) -> None:
         settings.check()
-        self._settings, self._poll_s = settings, poll_s
+        self._settings, self._told, self._poll_s = settings, told, poll_s
         self._account = account or Account(settings.region, profile=settings.profile)
         self._stacks = Stacks(self._account, told=told, poll_s=poll_s)
 
@@ -98,7 +100,7 @@ class AwsTarget:
             wanted = replace(wanted, delivery="package")  # there is no bucket yet that weights could go to
         built = build(wanted, settings, ANY_STORE if found is None else found.deployment.store)
         release = Releasing(names, settings, None).release(1, wanted, built)
-        check_release(settings, release)
+        _check(settings, release, found)
         there = None if found is None else found.deployment
         return Preview(tuple(changes(there, functions_of(wanted, built))), settings, release)
 
@@ -112,6 +114,7 @@ class AwsTarget:
             UsageError: What is wanted contradicts itself.
             PlanError: The platform, or the account's quotas, do not allow what is wanted.
             RemoteError: AWS refuses.
+            RegistryError: Images cannot be pushed, or their base cannot be fetched.
             LamellaError: The slices cannot be packaged.
         """
         check_wanted(wanted)
@@ -120,7 +123,8 @@ class AwsTarget:
         outputs = self._outputs(names)
         found = None if outputs is None else self._record(names, outputs)
         try:
-            return self._apply(wanted, names, settings, outputs, found)
+            with in_use():
+                return self._apply(wanted, names, settings, outputs, found)
         except Exception as error:
             if found is None:
                 self._undo(names, error)
@@ -136,31 +140,58 @@ class AwsTarget:
     ) -> Deployment:
         tags, number = names.tags(dict(settings.tags)), 1 if found is None else max(found.functions) + 1
         # What is wrong is found before anything is made; only weights that go to the bucket need it first.
-        early = self._built(wanted, names, settings, found) if wanted.delivery == "package" else None
-        if outputs is None:
-            self._remove(names)  # what an earlier run could not make
-            outputs = self._stacks.apply(names.stack, text_of(foundation(names, settings)), tags=tags)
+        early = self._built(wanted, names, settings, found) if wanted.delivery in ("package", "image") else None
+        outputs = self._places(names, settings, outputs, found, tags)
         built = early or self._built(wanted, names, settings, found)
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
-        release = published(names, settings, Releasing(names, settings, bucket).release(number, wanted, built))
+        uri = outputs.get("Repository", "")
+        repository = DeploymentRepository(self._account, names.repository, uri, told=self._told)
+        made = Releasing(names, settings, bucket, repository).release(number, wanted, built)
+        release = published(names, settings, made)
         version = self._version(wanted, number, built, bucket)
         record = with_version(found, wanted, settings, version, release)
         bucket.write(KEY, written(record.at(number if found is None else found.deployment.live)))
         self._update(names, record, bucket, tags)
         return self._finished(names, record, bucket)
 
+    def _places(
+        self,
+        names: Names,
+        settings: Settings,
+        outputs: Mapping[str, str] | None,
+        found: Record | None,
+        tags: Mapping[str, str],
+    ) -> Mapping[str, str]:
+        """What the stack says, once it has a place for what is delivered, beside what is deployed already."""
+        if outputs is not None and (settings.delivery != "image" or "Repository" in outputs):
+            return outputs
+        if outputs is None or found is None:
+            if outputs is None:
+                self._remove(names)  # what an earlier run could not make
+            return self._stacks.apply(names.stack, text_of(foundation(names, settings)), tags=tags)
+        also = {**found.chosen, max(found.chosen): replace(found.settings, delivery=settings.delivery)}
+        bucket = DeploymentBucket(self._account, outputs["Bucket"])
+        return self._update(names, replace(found, chosen=also), bucket, tags)
+
     def _built(self, wanted: Wanted, names: Names, settings: Settings, found: Record | None) -> list[BuiltModel]:
         """The models as packages, once nothing speaks against deploying them."""
         built = build(wanted, settings, f"s3://{names.bucket}")
         release = Releasing(names, settings, None).release(1, wanted, built)
-        check_release(settings, release)
+        _check(settings, release, found)
+        if wanted.delivery == "image":
+            check_images(self._account)
         check_quotas(self._account, settings, release, reserved=reserved(found))
         return built
 
-    def _update(self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]) -> None:
+    def _update(
+        self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """Have the stack hold what a record says; returns its outputs."""
         live = record.deployment.live
         text = text_of(template(names, record.settings, record.releases, live=live))
-        self._stacks.apply(names.stack, text, tags=tags, place=lambda long: bucket.write(_TEMPLATE, long.encode()))
+        return self._stacks.apply(
+            names.stack, text, tags=tags, place=lambda long: bucket.write(_TEMPLATE, long.encode())
+        )
 
     def _finished(self, names: Names, record: Record, bucket: DeploymentBucket) -> Deployment:
         """Keep what is deployed now, with the numbers that AWS gave to versions."""
@@ -171,6 +202,9 @@ class AwsTarget:
         needed = {function.code.key for function in kept if isinstance(function.code, ZipCode)}
         needed |= {key for function in kept for key in function.weights}
         bucket.remove([key for place in (PACKAGES, _WEIGHTS) for key in bucket.keys(place) if key not in needed])
+        if any(settings.delivery == "image" for settings in record.chosen.values()):
+            images = {function.code.digest for function in kept if isinstance(function.code, ImageCode)}
+            DeploymentRepository(self._account, names.repository).keep(images)
         return record.deployment
 
     def infer(
@@ -476,3 +510,9 @@ class AwsTarget:
         """ARN of every published version in the stack, by its logical id."""
         found = self._stacks.resources(names.stack)
         return {each.logical: each.physical for each in found if each.kind == "AWS::Lambda::Version"}
+
+
+def _check(settings: Settings, release: Release, found: Record | None) -> None:
+    """Refuse a release that cannot run, or not in the same stack with those before."""
+    check_release(settings, release)
+    check_kept((*(() if found is None else found.releases), release))

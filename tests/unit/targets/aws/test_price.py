@@ -66,6 +66,13 @@ def test_the_largest_item_comes_first_and_1000_requests_are_what_1000_more_would
     assert large.month_usd - small.month_usd == pytest.approx(small.per_1000_usd)
 
 
+def test_images_are_paid_for_what_the_repository_holds() -> None:
+    chosen = settings(delivery="image")
+    found = release(chosen, chain(2), package_bytes=1 << 30)
+    lines = estimate(chosen, found, Usage(requests=0), platform=AWS, kept=3).lines
+    assert [(line.what, line.estimated_month_usd) for line in lines] == [("images", pytest.approx(3 * 2 * 0.10))]
+
+
 def test_a_file_system_is_paid_for_what_is_on_it_and_what_cold_starts_read() -> None:
     chosen = settings(delivery="mount", mount="efs")
     usage = Usage(1000, cold_share=0.1, weights_bytes=2 << 30)

@@ -10,6 +10,7 @@ import pytest
 from tests.aws_stacks import DELIVERIES, DOORS, NAMES, chain, of_type, release, settings, side_by_side, stack
 
 from lamella.errors import UsageError
+from lamella.packaging.door import HANDLER
 from lamella.targets.aws.checks import check_kept
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Release
@@ -244,6 +245,18 @@ def test_a_repository_stays_as_long_as_a_kept_release_needs_it() -> None:
     second = published(NAMES, package, release(package, chain(1, "new"), number=2))
     assert "Repository" in template(NAMES, package, [first, second], live=2)["Resources"]
     assert "Repository" not in template(NAMES, package, [second], live=2)["Resources"]
+
+
+@pytest.mark.parametrize(
+    ("slices", "more", "image"), [(1, {"handler": HANDLER}, {"Command": [HANDLER]}), (2, {}, None)]
+)
+def test_an_image_names_the_handler_of_a_slice_and_the_function_that_of_a_door(
+    slices: int, more: dict[str, Any], image: Any
+) -> None:
+    found = stack(settings(delivery="image", function_url=True), chain(slices), **more)
+    function = found["Resources"][function_of(found, "slice-0")]["Properties"]
+    assert (function["PackageType"], function.get("ImageConfig")) == ("Image", image)
+    assert "Handler" not in function
 
 
 def test_a_function_does_not_turn_from_a_package_into_an_image() -> None:
