@@ -125,7 +125,7 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
     """
     _check(format, directory, delivery, base_image, push)
     chosen = platform if isinstance(platform, Platform) else load_platform(platform)
-    below = _base_name(base_image, chosen) if _is_image(format) else NO_BASE
+    below = base_name(base_image, chosen) if _is_image(format) else NO_BASE
     with in_use():
         with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
             sliced = slices_of(source, Path(folder) / "slices", platform=chosen, slices=slices, verify=verify)
@@ -146,7 +146,7 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
             assert target is not None, "it was checked"
             limit = chosen.limits.package_unzipped_bytes
             return [_file(package, format, target, limit) for package in packages]
-        images = _images(packages, chosen, below, plain_http=plain_http)
+        images = images_of(packages, chosen, below, plain_http=plain_http)
         made = [_described(package, image, format, chosen) for package, image in zip(packages, images, strict=True)]
         if target is not None:
             made = _written(images, made, format, target)
@@ -213,8 +213,12 @@ def _copied(package: Package, folder: Path) -> str:
     return package.sha256
 
 
-def _base_name(base_image: str | None, platform: Platform) -> str:
-    """The base image that was asked for, or the platform's, whose name the functions' Python completes."""
+def base_name(base_image: str | None, platform: Platform) -> str:
+    """The base image that was asked for, or the platform's, whose name the functions' Python completes.
+
+    Raises:
+        UsageError: None was asked for, and the platform has none.
+    """
     if base_image is not None:
         return base_image
     if platform.name not in DEFAULT_BASES:
@@ -222,7 +226,14 @@ def _base_name(base_image: str | None, platform: Platform) -> str:
     return DEFAULT_BASES[platform.name]
 
 
-def _images(packages: Sequence[Package], platform: Platform, below: str, *, plain_http: bool) -> list[Image]:
+def images_of(packages: Sequence[Package], platform: Platform, below: str, *, plain_http: bool = False) -> list[Image]:
+    """Images of packages, on a base that `base_name` gave.
+
+    Raises:
+        MissingDependencyError: A registry is spoken to, and the extra `oci` is not installed.
+        RegistryError: A registry is unreachable, or refuses.
+        PackageError: An image is too large for the platform, or cannot be made.
+    """
     first, base = packages[0], None
     if below != NO_BASE:
         name = below.format(python=first.python) if below in DEFAULT_BASES.values() else below

@@ -178,13 +178,14 @@ def _check_snap_start(settings: Settings) -> None:
     for other, given in (
         ("provisioned concurrency", settings.provisioned_concurrency > 0),
         (f"the mount `{settings.mount}`", settings.mount is not None),
+        ("images", settings.delivery == "image"),
         (f"{settings.temporary_mb} MB of temporary storage", settings.temporary_mb > SNAP_START_TEMPORARY_MB),
         (f"Python {settings.python}", _version(settings.python) < SNAP_START_PYTHON),
     ):
         if given:
             raise UsageError(
                 f"SnapStart does not go with {other}",
-                hint=f"choose one; SnapStart needs Python 3.12 or newer, no mount, and {SNAP_START_TEMPORARY_MB} MB of "
+                hint=f"choose one; SnapStart needs Python 3.12 or newer, no image or mount, and {SNAP_START_TEMPORARY_MB} MB of "
                 "temporary storage",
             )
 

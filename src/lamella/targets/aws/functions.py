@@ -25,7 +25,7 @@ from lamella.targets.aws.intrinsics import (
 from lamella.targets.aws.logs import log_group
 from lamella.targets.aws.mounts import MOUNT_TARGETS, mount_statements, mounted
 from lamella.targets.aws.naming import Names, logical_id
-from lamella.targets.aws.release import Function, Release, ZipCode
+from lamella.targets.aws.release import HANDLER, Function, Release, ZipCode
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.storage import BUCKET, REPOSITORY
 
@@ -184,7 +184,8 @@ def _code(settings: Settings, function: Function) -> Json:
             "Handler": function.handler,
         }
     image = sub(f"${{{REPOSITORY}.RepositoryUri}}@{function.code.digest}")
-    return {"PackageType": "Image", "Code": {"ImageUri": image}}
+    found: Json = {"PackageType": "Image", "Code": {"ImageUri": image}}
+    return found if function.handler == HANDLER else {**found, "ImageConfig": {"Command": [function.handler]}}
 
 
 def _description(names: Names, function: Function) -> str:

@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lamella.errors import UsageError
 from lamella.packaging.door import HANDLER, DoorPackage, build_door
 from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
-from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.naming import Names
-from lamella.targets.aws.release import Function, Model, Release, ZipCode, needs_door
+from lamella.targets.aws.release import Function, ImageCode, Model, Release, ZipCode, needs_door
 from lamella.targets.aws.settings import DOOR_MEMORY_MB, DOOR_TIMEOUT_S, Settings
 from lamella.targets.base import DeployedFunction, Wanted
 from lamella.targets.building import BuiltModel, build_models, functions_of
 from lamella.workflow.steps import Workflow
 
 if TYPE_CHECKING:
+    from lamella.packaging.images.building import Image
     from lamella.packaging.package import Package
 
 PACKAGES = "packages/"
@@ -69,6 +69,15 @@ def check_wanted(wanted: Wanted) -> None:
             f"`lamella deploy` does not bring models to AWS by `{wanted.delivery}` yet",
             hint="deliver them in the `package`, or through the `object-store`",
         )
+    check_possible(wanted)
+
+
+def check_possible(wanted: Wanted) -> None:
+    """Refuse what makes no sense on AWS, however models get there.
+
+    Raises:
+        UsageError: The text names it.
+    """
     if wanted.store is not None:
         raise UsageError("a deployment on AWS has a bucket of its own", hint="leave the store out")
     if wanted.mount is not None:
@@ -84,8 +93,8 @@ def check_wanted(wanted: Wanted) -> None:
         raise UsageError(f"AWS Lambda sets the variable `{taken[0]}` itself", hint="use another name")
 
 
-def build(wanted: Wanted, settings: Settings, store: str) -> list[BuiltModel]:
-    """Package the slices of all models, or find them again.
+def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | None = None) -> list[BuiltModel]:
+    """Package the slices of all models, or find them again; `weights` is a folder for those that go to the store.
 
     Raises:
         LamellaError: A model cannot be packaged.
@@ -96,7 +105,20 @@ def build(wanted: Wanted, settings: Settings, store: str) -> list[BuiltModel]:
         architecture=settings.architecture,
         python=settings.python,
         door=settings.has_front_door,
+        weights=weights,
     )
+
+
+class Place(Protocol):
+    """Where packages go: a deployment's bucket, or a folder."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of what is there under a key; None if nothing is."""
+        ...
+
+    def upload(self, path: Path, key: str) -> None:
+        """Put a file there."""
+        ...
 
 
 class Releasing:
@@ -105,14 +127,18 @@ class Releasing:
     Args:
         names: Of the deployment.
         settings: Its settings.
-        bucket: Its bucket; None: nothing is uploaded, and packages count with the bytes that they unpack to.
+        place: Where its packages go; None: nowhere, and they count with the bytes that they unpack to.
+        images: Images of its slices, by the name of the package that each was made of.
     """
 
-    def __init__(self, names: Names, settings: Settings, bucket: DeploymentBucket | None) -> None:
-        self._names, self._settings, self._bucket = names, settings, bucket
+    def __init__(
+        self, names: Names, settings: Settings, place: Place | None, *, images: Mapping[str, Image] | None = None
+    ) -> None:
+        self._names, self._settings, self._place = names, settings, place
+        self._images = images or {}
 
     def release(self, number: int, wanted: Wanted, built: Sequence[BuiltModel]) -> Release:
-        """A release; its packages are in the bucket then.
+        """A release; its packages are in their place then.
 
         Raises:
             PlanError: The platform does not allow what is wanted.
@@ -136,7 +162,7 @@ class Releasing:
     def _slice(
         self, deployed: DeployedFunction, package: Package, environment: Mapping[str, str], *, is_door: bool
     ) -> Function:
-        code, size = self._uploaded(package)
+        code, size = self._code(package)
         found = Function(
             name=self._names.function(deployed.name),
             model=deployed.model,
@@ -176,16 +202,24 @@ class Releasing:
         steps = (replace(step, function=self._names.function(step.function)) for step in workflow.steps)
         return replace(workflow, steps=tuple(steps))
 
+    def _code(self, package: Package) -> tuple[ZipCode | ImageCode, int]:
+        """What a slice's function is made of, and its bytes."""
+        image = self._images.get(package.function.name)
+        if image is None:
+            return self._uploaded(package)
+        size = sum({blob.digest: blob.size for blob in image.descriptors}.values())
+        return ImageCode(image.manifest.digest), size
+
     def _uploaded(self, package: Package | DoorPackage) -> tuple[ZipCode, int]:
-        """A package that is in the bucket, and the bytes of its zip file."""
+        """A package that is in its place, and the bytes of its zip file."""
         key = f"{PACKAGES}{package.sha256}.zip"
-        if self._bucket is None:
+        if self._place is None:
             return ZipCode(key), package.unzipped_bytes
-        size = self._bucket.size(key)
+        size = self._place.size(key)
         if size is None:
             with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
                 file = Path(folder) / "package.zip"
                 write_zip(package, file)
-                self._bucket.upload(file, key)
+                self._place.upload(file, key)
                 size = file.stat().st_size
         return ZipCode(key), size
