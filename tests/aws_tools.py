@@ -1,8 +1,8 @@
 """What other tools say of the stacks, where installing them takes longer than all tests: `make aws`.
 
 checkov looks at every golden template; what it may complain of is excused in the template, with the reason. The CDK
-synthesises exports, whose templates must be the exported ones but for where files lie. HashiCorp's parser and the schema
-of its AWS provider judge exports for Terraform. Needs node, for the CDK and for these.
+synthesises exports, whose templates must be the exported ones but for where files lie. HashiCorp's parser and the
+schema of its AWS provider judge exports for Terraform. Needs node, for the CDK and for these.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,13 @@ EXPORTS = {
 }
 """Every delivery, and every door."""
 
+MISTAKES = (
+    ("bucket_prefix", "bucket_prefiks"),
+    ("aws_s3_object.template.key", "aws_s3_object.template.kye"),
+    ('/packages\\", ', '/packages\\" '),
+)
+"""An argument, an attribute, and a comma that lacks: what must be noticed."""
+
 
 def checkov(tools: Path) -> None:
     """No check fails."""
@@ -54,6 +62,16 @@ def checkov(tools: Path) -> None:
         sys.exit(result.stdout)
 
 
+def made_of(name: str) -> tuple[Settings, Release]:
+    """An export's settings and release. Weights are no package: they have digests of their own."""
+    chosen, model = EXPORTS[name]
+    made = release(chosen, model)
+    for function in made.functions:
+        weights = tuple(key.replace("/", "/f", 1)[:-1] for key in function.weights)
+        made = made.with_function(replace(function, weights=weights))
+    return chosen, published(NAMES, chosen, made)
+
+
 def written(kind: Format, chosen: Settings, made: Release, folder: Path) -> dict[str, str]:
     """An export in a folder, with files that stand for its packages and weights."""
     files = exported(kind, NAMES, chosen, made, template(NAMES, chosen, [made], live=1))
@@ -68,22 +86,22 @@ def written(kind: Format, chosen: Settings, made: Release, folder: Path) -> dict
 
 def cdk(tools: Path, name: str, folder: Path) -> None:
     """The app synthesises the same resources, with assets for packages and weights."""
-    chosen, model = EXPORTS[name]
-    made = published(NAMES, chosen, release(chosen, model))
+    chosen, made = made_of(name)
     wanted = from_assets(json.loads(written("cdk", chosen, made, folder)["template.json"]))
-    environment = {**os.environ, "CDK_OUTDIR": str(folder / "out"), "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1"}
+    environment = {
+        **os.environ,
+        "CDK_OUTDIR": str(folder / "out"),
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+    }
     command = [(tools / "cdk/bin/python").absolute(), "app.py"]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         sys.exit(result.stderr)
     found = json.loads((folder / "out" / f"{NAMES.stack}.template.json").read_text())
-    own = {name: found["Parameters"][name] for name in wanted["Parameters"] if name != "ArtifactBucket"}
-    for part, made_by_us, synthesised in (
-        ("Resources", wanted["Resources"], found["Resources"]),
-        ("Outputs", wanted["Outputs"], found["Outputs"]),
-        ("Parameters", {k: v for k, v in wanted["Parameters"].items() if k != "ArtifactBucket"}, own),
-    ):
-        if made_by_us != synthesised:
+    wanted["Parameters"].pop("ArtifactBucket", None)
+    found["Parameters"].pop("BootstrapVersion")
+    for part in ("Parameters", "Resources", "Outputs"):
+        if found.get(part, {}) != wanted[part]:
             sys.exit(f"cdk: {part} of `{name}` differ from the exported ones")
     assets = json.loads((folder / "out" / f"{NAMES.stack}.assets.json").read_text())["files"].values()
     there = {
@@ -92,9 +110,7 @@ def cdk(tools: Path, name: str, folder: Path) -> None:
         for place in asset["destinations"].values()
         if place["bucketName"] == ASSETS
     }
-    files = {
-        path.name: path.read_text() for kind in ("packages", "weights") for path in (folder / kind).glob("*")
-    }
+    files = {path.name: path.read_text() for part in ("packages", "weights") for path in (folder / part).glob("*")}
     if not files.items() <= there.items():
         sys.exit(f"cdk: a file of `{name}` is no asset")
     print(f"cdk: {name}: {len(found['Resources'])} resources, {len(files)} files as assets")  # noqa: T201
@@ -111,15 +127,14 @@ def from_assets(found: Any) -> Any:
 
 def terraform(tools: Path, name: str, folder: Path) -> None:
     """Each argument is one of the provider's, and one that is none is noticed."""
-    chosen, model = EXPORTS[name]
-    made = published(NAMES, chosen, release(chosen, model))
+    chosen, made = made_of(name)
     text = written("terraform", chosen, made, folder)["main.tf.json"]
     said = judged(tools, folder / "main.tf.json")
     if said.returncode:
         sys.exit(f"terraform: {name}: {said.stdout}{said.stderr}")
-    for right, wrong in (("bucket_prefix", "bucket_prefiks"), ("template.key", "template.kye"), ('!", "*")', '!" "*")')):
-        (folder / "main.tf.json").write_text(text.replace(right.replace("!", "packages\\"), wrong.replace("!", "packages\\")))
-        if not judged(tools, folder / "main.tf.json").returncode:
+    for right, wrong in MISTAKES:
+        (folder / "main.tf.json").write_text(text.replace(right, wrong))
+        if right not in text or not judged(tools, folder / "main.tf.json").returncode:
             sys.exit(f"terraform: nobody noticed `{wrong}`")
     print(f"terraform: {name}: {said.stdout.strip()} resources as the provider's schema has them")  # noqa: T201
 

@@ -24,7 +24,6 @@ from lamella.stores.opening import open_store, split_uri
 from lamella.stores.reading import Wanted, read_objects
 from lamella.tensors import datatype
 
-
 WEIGHTS_VARIABLE = "LAMELLA_WEIGHTS"
 """If it is set, where weights are, each called by its digest, whatever the package says: `s3://bucket/weights`."""
 

@@ -185,8 +185,8 @@ def _check_snap_start(settings: Settings) -> None:
         if given:
             raise UsageError(
                 f"SnapStart does not go with {other}",
-                hint=f"choose one; SnapStart needs Python 3.12 or newer, no image or mount, and {SNAP_START_TEMPORARY_MB} MB of "
-                "temporary storage",
+                hint="choose one; SnapStart needs Python 3.12 or newer, a zip package, no mount, and "
+                f"{SNAP_START_TEMPORARY_MB} MB of temporary storage",
             )
 
 

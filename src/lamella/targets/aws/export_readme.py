@@ -23,9 +23,10 @@ def readme(kind: str, names: Names, found: Outside) -> str:
     return f"# {names.stack}\n\n```console\n{console}\n```\n\n" + "\n\n".join(notes) + "\n"
 
 
-_IMAGES = """`skopeo copy` keeps an image's digest, by which its function knows it. Whatever changes it (`docker push` of what
-Docker has loaded) does as well: the new ones are the parameters `Digest...` of the stack. Who makes the stack needs
-`ecr:GetRepositoryPolicy` and `ecr:SetRepositoryPolicy`: AWS Lambda adds that it may read the repository."""
+_IMAGES = """By its digest each function knows its image; without `--preserve-digests`, skopeo compresses layers and
+changes it. Whatever does that, such as `docker push` of what Docker has loaded, goes as well: the new digests are the
+parameters `Digest...` of the stack. Who makes the stack needs `ecr:GetRepositoryPolicy` and `ecr:SetRepositoryPolicy`:
+AWS Lambda adds that it may read the repository."""
 
 
 def _cloudformation(names: Names, found: Outside) -> tuple[list[str], list[str]]:
@@ -37,12 +38,15 @@ def _cloudformation(names: Names, found: Outside) -> tuple[list[str], list[str]]
         commands += [f"aws s3 sync {folder} s3://BUCKET/{folder}" for folder in found.folders]
         given.append(f"{BUCKET}=BUCKET")
     commands.append(
-        f"aws cloudformation deploy --region {names.region} --stack-name {names.stack} --template-file template.json \\\n"
-        f"    --s3-bucket BUCKET --parameter-overrides {' '.join(given)} --capabilities CAPABILITY_NAMED_IAM"
+        f"aws cloudformation deploy --region {names.region} --stack-name {names.stack} \\\n"
+        "    --template-file template.json --s3-bucket BUCKET --capabilities CAPABILITY_NAMED_IAM \\\n"
+        f"    --parameter-overrides {' '.join(given)}"
     )
     notes = ["`BUCKET` is any bucket of yours in that region. Deleting the stack needs its own bucket to be empty."]
     if "weights" in found.folders:
-        notes.append("Functions read their weights in `BUCKET` whenever they start: it must stay, and need no key of KMS.")
+        notes.append(
+            "Functions read their weights in `BUCKET` whenever they start: it must stay, and need no key of KMS."
+        )
     return commands, notes
 
 
@@ -57,10 +61,8 @@ def _cdk(names: Names, found: Outside) -> tuple[list[str], list[str]]:
     if found.images:
         commands += [_repository(names), *_pushed(names, found)]
         given = f" --parameters {REPOSITORY}=$REPOSITORY"
-    note = (
-        "In `app.py`, `included.get_resource(...)` gives any resource of the template, to change it. Destroying the stack "
-        "needs\nits own bucket to be empty."
-    )
+    changed = "In `app.py`, `included.get_resource(...)` gives any resource of the template, to change it."
+    note = f"{changed} Destroying the stack needs\nits own bucket to be empty."
     return [*commands, f"npx aws-cdk@2 deploy{given}"], [note]
 
 
@@ -75,7 +77,7 @@ def _pushed(names: Names, found: Outside) -> list[str]:
     return [
         f"REPOSITORY=$({described} \\\n    --query 'repositories[0].repositoryUri' --output text)",
         f"{password} | skopeo login --username AWS --password-stdin ${{REPOSITORY%%/*}}",
-        *(f"skopeo copy oci:images:{image} docker://$REPOSITORY:{image}" for image in found.images),
+        *(f"skopeo copy --preserve-digests oci:images:{image} docker://$REPOSITORY:{image}" for image in found.images),
     ]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lamella.targets.building import BuiltModel
 
 
-def export(
+def export(  # noqa: PLR0913 - one argument a flag of `lamella export`
     sliced: str | Path | Mapping[str, str | Path],
     folder: str | Path,
     *,
@@ -83,12 +83,12 @@ def export(
 
 
 def _check(settings: Settings, target: Path, base_image: str | None) -> None:
-    settings.check()
     if settings.delivery == "mount":
         raise UsageError(
             "an export has no mount: files get onto one only once its stack is there",
             hint="use delivery `object-store`, which takes models of any size as well",
         )
+    settings.check()
     if base_image is not None and settings.delivery != "image":
         raise UsageError("a base image is for images", hint="deliver by `image`, or leave it out")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):

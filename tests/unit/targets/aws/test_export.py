@@ -119,5 +119,5 @@ def test_a_cdk_app_is_python_and_its_keys_are_names_of_files(delivery: str) -> N
 @pytest.mark.parametrize("kind", ["cloudformation", "terraform", "cdk"])
 def test_the_way_to_push_images_is_told(kind: Format) -> None:
     text = files(kind, settings(delivery="image"))["README.md"]
-    assert "skopeo copy oci:images:bert-slice-1 docker://$REPOSITORY:bert-slice-1" in text
+    assert "skopeo copy --preserve-digests oci:images:bert-slice-1 docker://$REPOSITORY:bert-slice-1" in text
     assert "skopeo" not in files(kind, settings())["README.md"]
