@@ -21,10 +21,9 @@ NAME, ARTIFACTS = "exported", "artifacts-of-somebody"
 
 
 def export(directory: Path, out: Path, **chosen: Any) -> dict[str, Any]:
-    """The template of an export for CloudFormation; `base` is what images stand on."""
-    given = {"base_image": chosen.pop("base")} if "base" in chosen else {}
+    """The template of an export for CloudFormation."""
     settings = Settings(**{"region": REGION, "python": PYTHON, "concurrency": None, **chosen})
-    lamella.export(directory, out, format="cloudformation", settings=settings, name=NAME, memory_mb=1769, **given)
+    lamella.export(directory, out, format="cloudformation", settings=settings, name=NAME, memory_mb=1769)
     found: dict[str, Any] = json.loads((out / "template.json").read_text())
     return found
 
@@ -87,7 +86,9 @@ def test_a_stack_of_an_export_answers_at_its_url(aws: str, tmp_path: Path, deliv
 
 def test_images_that_skopeo_copies_have_the_digests_that_the_template_asks_for(tmp_path: Path) -> None:
     directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 2)
-    template = export(directory, tmp_path / "out", delivery="image", base="none")
+    bare: dict[str, Any] = {"format": "oci", "base_image": "none", "architecture": "x86_64", "python": PYTHON}
+    lamella.package(sliced(models.mlp(tmp_path / "base.onnx"), tmp_path / "below", 1), tmp_path / "base", **bare)
+    template = export(directory, tmp_path / "out", delivery="image", base_image=str(tmp_path / "base"))
     wanted = {entry["Default"] for entry in template["Parameters"].values() if "Default" in entry}
     lines = (tmp_path / "out/README.md").read_text().splitlines()
     commands = [line for line in lines if line.startswith("$ skopeo copy ")]

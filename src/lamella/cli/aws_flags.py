@@ -26,6 +26,16 @@ def _flags(  # a signature, from which the verb gets its flags
         typer.Option("--architecture", envvar="LAMELLA_ARCHITECTURE", rich_help_panel=AWS, help="Of functions."),
     ] = "x86_64",
     python: Annotated[str, typer.Option("--python", metavar="X.Y", rich_help_panel=AWS, help="Of functions.")] = "3.13",
+    base_image: Annotated[
+        str | None,
+        typer.Option(
+            "--base-image",
+            metavar="IMAGE|LAYOUT",
+            envvar="LAMELLA_BASE_IMAGE",
+            rich_help_panel=AWS,
+            help="What images stand on, with `--delivery image`; by default AWS Lambda's own for that Python.",
+        ),
+    ] = None,
     workflow: Annotated[
         Literal["express", "standard", "direct"],
         typer.Option(
@@ -146,6 +156,7 @@ def settings_of(aws: Chosen) -> dict[str, Any]:
     return {
         "architecture": aws["architecture"],
         "python": aws["python"],
+        "base_image": aws["base_image"],
         "workflow": aws["workflow"],
         "http_api": _http_api(aws),
         "function_url": aws["function_url"],

@@ -70,17 +70,6 @@ def export(
             help="How models reach functions: in packages or images, or as objects; no export has a mount.",
         ),
     ] = "package",
-    base_image: Annotated[
-        str | None,
-        typer.Option(
-            "--base-image",
-            metavar="IMAGE|LAYOUT|none",
-            envvar="LAMELLA_BASE_IMAGE",
-            rich_help_panel=FUNCTIONS,
-            help="What images stand on; by default AWS's own.",
-            show_default=False,
-        ),
-    ] = None,
     json: Json = False,
     aws: Chosen,
 ) -> None:
@@ -108,7 +97,6 @@ def export(
             stage=named,
             memory_mb=memory_mb,
             timeout_s=timeout_s,
-            base_image=base_image,
         )
     rows = [(str(path.relative_to(out)), path.stat().st_size) for path in files]
     if json:

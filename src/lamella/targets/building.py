@@ -13,6 +13,7 @@ from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.steps import check_travels, workflow_of
 
 if TYPE_CHECKING:
+    from lamella.packaging.images.building import Image
     from lamella.packaging.package import Package
 
 
@@ -24,11 +25,13 @@ class BuiltModel:
         name: Its name in the deployment.
         manifest: Its slices.
         packages: One a slice.
+        images: The image of each package, where a target makes some of them.
     """
 
     name: str
     manifest: Manifest
     packages: tuple[Package, ...]
+    images: tuple[Image, ...] = ()
 
     def deployed(self) -> DeployedModel:
         """It, as it is deployed."""

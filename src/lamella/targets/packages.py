@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from lamella.errors import PackageError, UsageError
 from lamella.packaging.cache import in_use
-from lamella.packaging.images.bases import DEFAULT_BASES, is_layout, open_base
+from lamella.packaging.images.bases import DEFAULT_BASES, NO_BASE, is_layout, open_base
 from lamella.packaging.images.building import Image, build_image, check_image_size, image_blobs
 from lamella.packaging.images.files import write_archive, write_layout
 from lamella.packaging.images.pushing import push_image
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 Format = Literal["zip", "folder", "oci", "oci-archive"]
 """A zip file or folder a function; images in one OCI image layout; or a tar file an image."""
-
-NO_BASE = "none"
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
     """
     _check(format, directory, delivery, base_image, push)
     chosen = platform if isinstance(platform, Platform) else load_platform(platform)
-    below = base_name(base_image, chosen) if _is_image(format) else NO_BASE
+    below = _base_name(base_image, chosen) if _is_image(format) else NO_BASE
     with in_use():
         with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
             sliced = slices_of(source, Path(folder) / "slices", platform=chosen, slices=slices, verify=verify)
@@ -146,7 +144,7 @@ def package(  # noqa: PLR0913  # one argument a flag of `lamella package`
             assert target is not None, "it was checked"
             limit = chosen.limits.package_unzipped_bytes
             return [_file(package, format, target, limit) for package in packages]
-        images = images_of(packages, chosen, below, plain_http=plain_http)
+        images = _images(packages, chosen, below, plain_http=plain_http)
         made = [_described(package, image, format, chosen) for package, image in zip(packages, images, strict=True)]
         if target is not None:
             made = _written(images, made, format, target)
@@ -213,12 +211,8 @@ def _copied(package: Package, folder: Path) -> str:
     return package.sha256
 
 
-def base_name(base_image: str | None, platform: Platform) -> str:
-    """The base image that was asked for, or the platform's, whose name the functions' Python completes.
-
-    Raises:
-        UsageError: None was asked for, and the platform has none.
-    """
+def _base_name(base_image: str | None, platform: Platform) -> str:
+    """The base image that was asked for, or the platform's, whose name the functions' Python completes."""
     if base_image is not None:
         return base_image
     if platform.name not in DEFAULT_BASES:
@@ -226,14 +220,7 @@ def base_name(base_image: str | None, platform: Platform) -> str:
     return DEFAULT_BASES[platform.name]
 
 
-def images_of(packages: Sequence[Package], platform: Platform, below: str, *, plain_http: bool = False) -> list[Image]:
-    """Images of packages, on a base that `base_name` gave.
-
-    Raises:
-        MissingDependencyError: A registry is spoken to, and the extra `oci` is not installed.
-        RegistryError: A registry is unreachable, or refuses.
-        PackageError: An image is too large for the platform, or cannot be made.
-    """
+def _images(packages: Sequence[Package], platform: Platform, below: str, *, plain_http: bool) -> list[Image]:
     first, base = packages[0], None
     if below != NO_BASE:
         name = below.format(python=first.python) if below in DEFAULT_BASES.values() else below

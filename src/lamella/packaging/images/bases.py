@@ -26,6 +26,9 @@ from lamella.platforms.base import Architecture
 DEFAULT_BASES = {"aws-lambda": "public.ecr.aws/lambda/python:{python}"}
 """By platform. https://docs.aws.amazon.com/lambda/latest/dg/python-image.html, read 2026-11-21"""
 
+NO_BASE = "none"
+"""What stands for no base image at all."""
+
 ARCHITECTURES: Mapping[Architecture, str] = {"x86_64": "amd64", "arm64": "arm64"}
 """As images call processors. https://go.dev/doc/install/source#environment"""
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from lamella.errors import UsageError
+from lamella.packaging.images.bases import NO_BASE, is_layout
+from lamella.packaging.images.references import parse_reference
 from lamella.platforms.base import Architecture
 from lamella.runtime.function import Delivery
 from lamella.targets.aws.release import ImageCode, Release, needs_door
@@ -71,6 +73,7 @@ def check_settings(settings: Settings) -> None:
     if not _REGION.fullmatch(settings.region):
         raise UsageError(f"`{settings.region}` is no region of AWS", hint="give one such as `eu-central-1`")
     _check_choices(settings)
+    _check_base_image(settings)
     _check_mount(settings)
     _check_snap_start(settings)
     _check_concurrency(settings)
@@ -157,6 +160,20 @@ def _check_range(what: str, value: int, least: int, most: int) -> None:
         raise UsageError(f"{what}: {value} is out of range", hint=f"give {least} to {most:,}")
 
 
+def _check_base_image(settings: Settings) -> None:
+    base = settings.base_image
+    if base is None:
+        return
+    if settings.delivery != "image":
+        raise UsageError(
+            f"a base image needs images, and delivery `{settings.delivery}` has none", hint="deliver by `image`"
+        )
+    if base == NO_BASE:
+        raise UsageError("an image without a base cannot run on AWS", hint="name a base image, or leave it out")
+    if not is_layout(base):
+        parse_reference(base)
+
+
 def _check_mount(settings: Settings) -> None:
     if (settings.delivery == "mount") != (settings.mount is not None):
         if settings.mount is None:
@@ -178,15 +195,14 @@ def _check_snap_start(settings: Settings) -> None:
     for other, given in (
         ("provisioned concurrency", settings.provisioned_concurrency > 0),
         (f"the mount `{settings.mount}`", settings.mount is not None),
-        ("images", settings.delivery == "image"),
         (f"{settings.temporary_mb} MB of temporary storage", settings.temporary_mb > SNAP_START_TEMPORARY_MB),
         (f"Python {settings.python}", _version(settings.python) < SNAP_START_PYTHON),
     ):
         if given:
             raise UsageError(
                 f"SnapStart does not go with {other}",
-                hint="choose one; SnapStart needs Python 3.12 or newer, a zip package, no mount, and "
-                f"{SNAP_START_TEMPORARY_MB} MB of temporary storage",
+                hint=f"choose one; SnapStart needs Python 3.12 or newer, no mount, and {SNAP_START_TEMPORARY_MB} MB of "
+                "temporary storage",
             )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lamella.errors import PackageError, UsageError
 from lamella.targets.aws.checks import check_release
@@ -20,12 +19,8 @@ from lamella.targets.base import DEFAULT_STAGE, DEFAULT_TIMEOUT_S, Wanted
 from lamella.targets.sources import check_named, name_of
 from lamella.targets.state import check_name
 
-if TYPE_CHECKING:
-    from lamella.packaging.images.building import Image
-    from lamella.targets.building import BuiltModel
 
-
-def export(  # noqa: PLR0913 - one argument a flag of `lamella export`
+def export(
     sliced: str | Path | Mapping[str, str | Path],
     folder: str | Path,
     *,
@@ -35,7 +30,6 @@ def export(  # noqa: PLR0913 - one argument a flag of `lamella export`
     stage: str = DEFAULT_STAGE,
     memory_mb: int | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
-    base_image: str | None = None,
 ) -> tuple[Path, ...]:
     """Write everything that another tool needs to deploy slices on AWS. Speaks to no AWS, and needs no account.
 
@@ -48,8 +42,6 @@ def export(  # noqa: PLR0913 - one argument a flag of `lamella export`
         stage: The named deployment.
         memory_mb: Memory of every function; by default as `building.default_memory_mb` has it.
         timeout_s: The longest that one slice may take.
-        base_image: What images stand on: the name of an image in a registry, a folder with an OCI image layout, or
-            `none`; by default AWS's own for the functions' Python.
 
     Returns:
         The files that were written.
@@ -62,7 +54,7 @@ def export(  # noqa: PLR0913 - one argument a flag of `lamella export`
     from lamella.platforms.reading import load_platform
 
     target = Path(folder)
-    _check(settings, target, base_image)
+    _check(settings, target)
     given = sliced if isinstance(sliced, Mapping) else {name_of(Path(sliced)): sliced}
     models = {key: Path(path) for key, path in given.items()}
     check_named(models, name, "give one: `--name app`")
@@ -78,19 +70,17 @@ def export(  # noqa: PLR0913 - one argument a flag of `lamella export`
     )
     check_possible(wanted)
     with _whole(target) as partial:
-        _write(wanted, settings, format, partial, base_image)
+        _write(wanted, settings, format, partial)
     return tuple(sorted(path for path in target.rglob("*") if path.is_file()))
 
 
-def _check(settings: Settings, target: Path, base_image: str | None) -> None:
+def _check(settings: Settings, target: Path) -> None:
     if settings.delivery == "mount":
         raise UsageError(
             "an export has no mount: files get onto one only once its stack is there",
             hint="use delivery `object-store`, which takes models of any size as well",
         )
     settings.check()
-    if base_image is not None and settings.delivery != "image":
-        raise UsageError("a base image is for images", hint="deliver by `image`, or leave it out")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"`{target}` is there already", hint="give a folder that does not exist, or an empty one")
 
@@ -111,31 +101,23 @@ def _whole(target: Path) -> Iterator[Path]:
         ) from error
 
 
-def _write(wanted: Wanted, settings: Settings, format: Format, folder: Path, base_image: str | None) -> None:
+def _write(wanted: Wanted, settings: Settings, format: Format, folder: Path) -> None:
     from lamella.packaging.cache import in_use
+    from lamella.packaging.images.files import write_layout
 
     names = Names(wanted.name, wanted.stage, settings.region)
     with in_use():
         built = build(wanted, settings, ANY_STORE, weights=folder)
-        images = _images(wanted, built, base_image) if settings.delivery == "image" else []
-        releasing = Releasing(names, settings, _Folder(folder), images={image.name: image for image in images})
-        release = published(names, settings, releasing.release(1, wanted, built))
+        made = Releasing(names, settings, _Folder(folder)).release(1, wanted, built)
+        release = published(names, settings, made)
         check_release(settings, release)
-        if images:
-            from lamella.packaging.images.files import write_layout
-
+        if settings.delivery == "image":
+            asked = {step.function for model in release.models for step in model.workflow.steps}
+            images = [image for model in built for image in model.images if image.name in asked]
             write_layout(images, folder / "images")
     whole = template(names, settings, [release], live=1)
     for file, text in exported(format, names, settings, release, whole).items():
         (folder / file).write_text(text, encoding="utf-8")
-
-
-def _images(wanted: Wanted, built: Sequence[BuiltModel], base_image: str | None) -> list[Image]:
-    """The images of all slices that give something."""
-    from lamella.targets.packages import base_name, images_of
-
-    packages = [package for model in built for package in model.packages if package.function.outputs]
-    return images_of(packages, wanted.platform, base_name(base_image, wanted.platform))
 
 
 @dataclass(frozen=True)

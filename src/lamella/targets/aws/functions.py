@@ -185,7 +185,9 @@ def _code(settings: Settings, function: Function) -> Json:
         }
     image = sub(f"${{{REPOSITORY}.RepositoryUri}}@{function.code.digest}")
     found: Json = {"PackageType": "Image", "Code": {"ImageUri": image}}
-    return found if function.handler == HANDLER else {**found, "ImageConfig": {"Command": [function.handler]}}
+    if function.handler != HANDLER:  # the image itself names the handler of a slice
+        found["ImageConfig"] = {"Command": [function.handler]}
+    return found
 
 
 def _description(names: Names, function: Function) -> str:

@@ -47,10 +47,10 @@ class Function:
         memory_mb: Its memory.
         timeout_s: The longest that one request may take.
         temporary_mb: Its temporary storage.
-        package_bytes: What is stored for it: its zip file or image.
+        package_bytes: What is stored for it: its zip file, or of its image what those of slices before it do not have.
         weights: Keys of the weights that it fetches from the bucket, with `object-store`.
         environment: Further variables.
-        handler: What is called, in a zip package.
+        handler: What is called.
         version: Logical id of its published version, once it has one; see `template.published`.
     """
 

@@ -1,4 +1,4 @@
-"""From what is wanted to a release: packages are built and put into the bucket, and functions are made of them."""
+"""From what is wanted to a release: packages or images are built and brought to AWS, functions are made of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lamella.packaging.door import HANDLER, DoorPackage, build_door
 from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
+from lamella.targets.aws.images import digest_of, with_images
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Function, ImageCode, Model, Release, ZipCode, needs_door
 from lamella.targets.aws.settings import DOOR_MEMORY_MB, DOOR_TIMEOUT_S, Settings
@@ -94,12 +95,19 @@ def check_possible(wanted: Wanted) -> None:
 
 
 def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | None = None) -> list[BuiltModel]:
-    """Package the slices of all models, or find them again; `weights` is a folder for those that go to the store.
+    """Package the slices of all models, or find them again; with the delivery `image`, as images.
+
+    Args:
+        wanted: What is to be deployed.
+        settings: How it is set up.
+        store: URI of the deployment's store.
+        weights: A folder for those that go to the store.
 
     Raises:
+        RegistryError: The base of images cannot be fetched.
         LamellaError: A model cannot be packaged.
     """
-    return build_models(
+    built = build_models(
         wanted,
         store=store,
         architecture=settings.architecture,
@@ -107,6 +115,7 @@ def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | Non
         door=settings.has_front_door,
         weights=weights,
     )
+    return with_images(built, settings, wanted.platform) if settings.delivery == "image" else built
 
 
 class Place(Protocol):
@@ -127,18 +136,14 @@ class Releasing:
     Args:
         names: Of the deployment.
         settings: Its settings.
-        place: Where its packages go; None: nowhere, and they count with the bytes that they unpack to.
-        images: Images of its slices, by the name of the package that each was made of.
+        bucket: Where its packages go; None: nothing is uploaded, and they count with the bytes that they unpack to.
     """
 
-    def __init__(
-        self, names: Names, settings: Settings, place: Place | None, *, images: Mapping[str, Image] | None = None
-    ) -> None:
-        self._names, self._settings, self._place = names, settings, place
-        self._images = images or {}
+    def __init__(self, names: Names, settings: Settings, bucket: Place | None) -> None:
+        self._names, self._settings, self._bucket = names, settings, bucket
 
     def release(self, number: int, wanted: Wanted, built: Sequence[BuiltModel]) -> Release:
-        """A release; its packages are in their place then.
+        """A release; its packages are in the bucket then.
 
         Raises:
             PlanError: The platform does not allow what is wanted.
@@ -149,9 +154,12 @@ class Releasing:
         own_door = needs_door(self._settings, models)
         is_door = self._settings.has_front_door and not own_door
         packages = [each for model in built for each in model.packages if each.function.name in deployed]
+        images = self._pushed([image for model in built for image in model.images if image.name in deployed])
 
         def made(package: Package) -> Function:
-            return self._slice(deployed[package.function.name], package, wanted.environment, is_door=is_door)
+            stored = images.get(package.sha256) or self._uploaded(package)
+            function = deployed[package.function.name]
+            return self._slice(function, package, stored, wanted.environment, is_door=is_door)
 
         with ThreadPoolExecutor(thread_count()) as pool:  # packages are compressed and uploaded
             functions = list(pool.map(made, packages))
@@ -160,9 +168,15 @@ class Releasing:
         return Release(number, models, tuple(functions))
 
     def _slice(
-        self, deployed: DeployedFunction, package: Package, environment: Mapping[str, str], *, is_door: bool
+        self,
+        deployed: DeployedFunction,
+        package: Package,
+        stored: tuple[ZipCode | ImageCode, int],
+        environment: Mapping[str, str],
+        *,
+        is_door: bool,
     ) -> Function:
-        code, size = self._code(package)
+        code, size = stored
         found = Function(
             name=self._names.function(deployed.name),
             model=deployed.model,
@@ -202,24 +216,26 @@ class Releasing:
         steps = (replace(step, function=self._names.function(step.function)) for step in workflow.steps)
         return replace(workflow, steps=tuple(steps))
 
-    def _code(self, package: Package) -> tuple[ZipCode | ImageCode, int]:
-        """What a slice's function is made of, and its bytes."""
-        image = self._images.get(package.function.name)
-        if image is None:
-            return self._uploaded(package)
-        size = sum({blob.digest: blob.size for blob in image.descriptors}.values())
-        return ImageCode(image.manifest.digest), size
+    def _pushed(self, images: Sequence[Image]) -> dict[str, tuple[ImageCode, int]]:
+        """Images by the digest of their package, and the bytes that each adds to those before it."""
+        found: dict[str, tuple[ImageCode, int]] = {}
+        stored: set[str] = set()
+        for image in images:
+            added = {blob.digest: blob.size for blob in image.descriptors if blob.digest not in stored}
+            stored |= added.keys()
+            found[digest_of(image)] = ImageCode(image.manifest.digest), sum(added.values())
+        return found
 
     def _uploaded(self, package: Package | DoorPackage) -> tuple[ZipCode, int]:
         """A package that is in its place, and the bytes of its zip file."""
         key = f"{PACKAGES}{package.sha256}.zip"
-        if self._place is None:
+        if self._bucket is None:
             return ZipCode(key), package.unzipped_bytes
-        size = self._place.size(key)
+        size = self._bucket.size(key)
         if size is None:
             with tempfile.TemporaryDirectory(prefix="lamella-") as folder:
                 file = Path(folder) / "package.zip"
                 write_zip(package, file)
-                self._place.upload(file, key)
+                self._bucket.upload(file, key)
                 size = file.stat().st_size
         return ZipCode(key), size

@@ -72,8 +72,10 @@ class Settings:
         region: Where.
         profile: Of the user's AWS configuration; only for talking to AWS.
         architecture: Of the functions.
-        python: Their Python, where they are zip packages.
+        python: Their Python; that of a base image must be the same.
         delivery: How the model reaches them.
+        base_image: With the delivery `image`: what images stand on, the name of one in a registry or a folder with an
+            OCI image layout; None: AWS Lambda's own for that Python.
         mount: With the delivery `mount`: which kind of file system.
         workflow: How slices are joined. A model of one slice needs nothing, whatever this says.
         http_api: An HTTP API as a door; None: none.
@@ -97,6 +99,7 @@ class Settings:
     architecture: Architecture = "x86_64"
     python: str = "3.13"
     delivery: Delivery = "package"
+    base_image: str | None = None
     mount: MountKind | None = None
     workflow: WorkflowKind = "express"
     http_api: HttpApi | None = None
