@@ -10,11 +10,12 @@ import pytest
 from tests import models
 from tests.emulated_aws.server import PYTHON, REGION
 from tests.functional import registries
-from tests.functional.aws import X, client, everything, keys, remove_all, sliced, target
+from tests.functional.aws import X, client, everything, keys, sliced, target, wanted
 from tests.functional.test_aws_doors import Deployed, assert_right, body
 from tests.functional.test_images import skopeo
 
 import lamella
+from lamella.errors import UsageError
 from lamella.targets.aws.settings import Settings
 
 NAME, ARTIFACTS = "exported", "artifacts-of-somebody"
@@ -52,21 +53,20 @@ def stack(template: dict[str, Any], **parameters: str) -> Iterator[dict[str, str
         TemplateBody=json.dumps(template),
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         Capabilities=["CAPABILITY_NAMED_IAM"],
-        Tags=[{"Key": "lamella:deployment", "Value": NAME}, {"Key": "lamella:stage", "Value": "dev"}],
     )
     wait = {"Delay": 1, "MaxAttempts": 120}
+    outputs: dict[str, str] = {}
     try:
         cloudformation.get_waiter("stack_create_complete").wait(**known, WaiterConfig=wait)
         (found,) = cloudformation.describe_stacks(**known)["Stacks"]
-        outputs = {entry["OutputKey"]: entry["OutputValue"] for entry in found["Outputs"]}
+        outputs |= {entry["OutputKey"]: entry["OutputValue"] for entry in found["Outputs"]}
         yield outputs
-        for key in keys(outputs["Bucket"]):  # whoever deletes the stack empties its bucket
+    finally:
+        for key in keys(outputs["Bucket"]) if outputs else ():  # whoever deletes the stack empties its bucket
             client("s3").delete_object(Bucket=outputs["Bucket"], Key=key)
         cloudformation.delete_stack(**known)
         cloudformation.get_waiter("stack_delete_complete").wait(**known, WaiterConfig=wait)
-        assert everything(NAME) == []
-    finally:
-        remove_all()
+    assert everything(NAME) == []
 
 
 @pytest.mark.parametrize(("delivery", "slices"), [("package", 2), ("object-store", 1)])
@@ -81,7 +81,9 @@ def test_a_stack_of_an_export_answers_at_its_url(aws: str, tmp_path: Path, deliv
         assert status == 200, answer
         assert_right(answer, deployed, X)
         assert keys(outputs["Bucket"]) == [], "all that functions are made of is in the other bucket"
-        assert target().status() == [], "it has no record, and hides no deployment that has one"
+        assert target().status() == []
+        with pytest.raises(UsageError, match="somebody else made it"):
+            target().apply(wanted(NAME, directory))
 
 
 def test_images_that_skopeo_copies_have_the_digests_that_the_template_asks_for(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_images_that_skopeo_copies_have_the_digests_that_the_template_asks_for(t
     bare: dict[str, Any] = {"format": "oci", "base_image": "none", "architecture": "x86_64", "python": PYTHON}
     lamella.package(sliced(models.mlp(tmp_path / "base.onnx"), tmp_path / "below", 1), tmp_path / "base", **bare)
     template = export(directory, tmp_path / "out", delivery="image", base_image=str(tmp_path / "base"))
-    wanted = {entry["Default"] for entry in template["Parameters"].values() if "Default" in entry}
+    digests = {entry["Default"] for entry in template["Parameters"].values() if "Default" in entry}
     lines = (tmp_path / "out/README.md").read_text().splitlines()
     commands = [line for line in lines if line.startswith("$ skopeo copy ")]
     found = set()
@@ -100,4 +102,4 @@ def test_images_that_skopeo_copies_have_the_digests_that_the_template_asks_for(t
             skopeo(*arguments, "--dest-tls-verify=false", place)
             found.add(json.loads(skopeo("inspect", "--tls-verify=false", place))["Digest"])
     assert len(found) == 2
-    assert found == wanted
+    assert found == digests

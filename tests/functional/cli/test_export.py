@@ -85,7 +85,10 @@ def test_several_models_are_one_deployment(sliced: Path, tmp_path: Path, capsys:
     flags = ["--format", "terraform", "-o", str(tmp_path / "out"), "--function-url"]
     assert main(["export", f"one={sliced}", f"other={sliced}", *flags]) == 2
     assert "need a name" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()  # a folder that is there, and empty, stays the same one
+    before = (tmp_path / "out").stat().st_ino
     assert main(["export", f"one={sliced}", f"other={sliced}", *flags, "--name", "app", "--json"]) == 0
+    assert (tmp_path / "out").stat().st_ino == before
     outputs = json.loads((tmp_path / "out/template.json").read_text())["Outputs"]
     assert len([name for name in outputs if name.startswith("Model")]) == 2
 

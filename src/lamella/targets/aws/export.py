@@ -2,7 +2,8 @@
 
 All three make the very stack that `lamella deploy --target aws` makes, of the same template: a second description of
 the same resources, in another tool's words, would differ sooner or later. What functions are made of is brought before
-the stack is made, and parameters say where it is (`outside`).
+the stack is made, and parameters say where it is (`outside`). The stack itself has none of Lamella's tags: by these
+`lamella` knows the stacks that it may change.
 
 - `cloudformation`: the template.
 - `terraform`: what people with Terraform do with somebody else's stack: files and the stack are resources
@@ -39,12 +40,11 @@ def exported(kind: Format, names: Names, settings: Settings, release: Release, t
         template: The whole template of that release.
     """
     found = from_outside(template, release, flat=kind == "cdk")
-    tags = names.tags(dict(settings.tags))
     files = {"template.json": _text(found.template), "README.md": readme(kind, names, found)}
     if kind == "terraform":
-        files["main.tf.json"] = _text(terraform(names, tags, found))
+        files["main.tf.json"] = _text(terraform(names, settings, found))
     if kind == "cdk":
-        files |= {"app.py": app(names, tags, found), "cdk.json": _text({"app": "python3 app.py"})}
+        files |= {"app.py": app(names, settings, found), "cdk.json": _text({"app": "python3 app.py"})}
         files["requirements.txt"] = "aws-cdk-lib>=2.270,<3\n"
     return files
 

@@ -6,24 +6,24 @@ https://docs.aws.amazon.com/cdk/v2/guide/use-cfn-template.html
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.outside import BUCKET, Outside
+from lamella.targets.aws.settings import Settings
 
 
-def app(names: Names, tags: Mapping[str, str], found: Outside) -> str:
+def app(names: Names, settings: Settings, found: Outside) -> str:
     """The app's text.
 
     Args:
         names: Of the deployment.
-        tags: Of the stack.
+        settings: Its settings.
         found: What is exported, with keys that are names of files alone.
     """
     return _APP.format(
         stack=names.stack,
         region=names.region,
-        tags=json.dumps(dict(tags), indent=4),
+        tags=json.dumps(dict(settings.tags), indent=4),
         folders=json.dumps(found.folders),
         bucket=BUCKET,
     )

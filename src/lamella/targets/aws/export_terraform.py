@@ -10,24 +10,26 @@ from collections.abc import Mapping
 from lamella.targets.aws.intrinsics import Json
 from lamella.targets.aws.naming import Names, shortened
 from lamella.targets.aws.outside import BUCKET, REPOSITORY, Outside
+from lamella.targets.aws.settings import Settings
 
 _BUCKET = "${aws_s3_bucket.artifacts.id}"
 _TEMPLATE = "${path.module}/template.json"
 _LONGEST_BUCKET_PREFIX = 37  # https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/s3_bucket
 
 
-def terraform(names: Names, tags: Mapping[str, str], found: Outside) -> Json:
+def terraform(names: Names, settings: Settings, found: Outside) -> Json:
     """Files in a bucket, a repository for images, and the stack.
 
     Args:
         names: Of the deployment.
-        tags: Of everything.
+        settings: Its settings.
         found: What is exported.
     """
+    tags = names.tags(dict(settings.tags))
     resources: dict[str, Json] = {
         **_bucket(names, tags),
         "aws_s3_object": {"template": _template(), **{folder: _files(folder) for folder in found.folders}},
-        "aws_cloudformation_stack": {"deployment": _stack(names, tags, found)},
+        "aws_cloudformation_stack": {"deployment": _stack(names, settings, found)},
     }
     if found.images:
         resources["aws_ecr_repository"] = {"images": _repository(names, tags)}
@@ -75,7 +77,7 @@ def _repository(names: Names, tags: Mapping[str, str]) -> Json:
     }
 
 
-def _stack(names: Names, tags: Mapping[str, str], found: Outside) -> Json:
+def _stack(names: Names, settings: Settings, found: Outside) -> Json:
     """https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/cloudformation_stack."""
     parameters: Json = {BUCKET: _BUCKET} if found.folders else {}
     if found.images:
@@ -86,6 +88,6 @@ def _stack(names: Names, tags: Mapping[str, str], found: Outside) -> Json:
         "parameters": parameters,
         "capabilities": ["CAPABILITY_NAMED_IAM"],
         "on_failure": "DELETE",
-        "tags": dict(tags),
+        "tags": dict(settings.tags),
         "depends_on": [f"aws_s3_object.{folder}" for folder in found.folders],
     }

@@ -87,14 +87,15 @@ def _check(settings: Settings, target: Path) -> None:
 
 @contextmanager
 def _whole(target: Path) -> Iterator[Path]:
-    """A folder that becomes `target` at the end, if nothing goes wrong."""
+    """A folder whose content is in `target` at the end, if nothing goes wrong."""
+    place = target if target.is_dir() else target.parent  # on the same file system
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".lamella-", dir=target.parent) as beside:
-            partial = Path(beside) / "export"
-            partial.mkdir()
-            yield partial
-            partial.replace(target)
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".lamella-", dir=place) as partial:
+            yield Path(partial)
+            target.mkdir(exist_ok=True)
+            for path in Path(partial).iterdir():
+                path.replace(target / path.name)
     except OSError as error:
         raise PackageError(
             f"`{target}` cannot be written: {error.strerror or error}", hint="give a folder that exists and has room"

@@ -36,8 +36,7 @@ def from_outside(template: Json, release: Release, *, flat: bool = False) -> Out
     """A deployment's only release, for somebody who brings what functions are made of himself.
 
     The stack's own bucket does not exist before it, and some functions begin while it is made. So what they are made of
-    lies elsewhere; they may read their weights there, and nothing else. The stack does not say which release it has:
-    it has no record, by which `lamella` would follow it.
+    lies elsewhere; they may read their weights there, and nothing else.
 
     Args:
         template: The whole template.
@@ -59,8 +58,7 @@ def from_outside(template: Json, release: Release, *, flat: bool = False) -> Out
         if function.weights:
             _find_weights(resources, function, flat=flat)
     resources.pop(storage.REPOSITORY, None)
-    for output in (storage.REPOSITORY, "Release"):
-        found["Outputs"].pop(output, None)
+    found["Outputs"].pop(storage.REPOSITORY, None)
     head = {key: found.pop(key) for key in ("AWSTemplateFormatVersion", "Description")}
     return Outside({**head, "Parameters": parameters, **found}, _folders(release), _images(release))
 
