@@ -45,7 +45,7 @@ def _cloudformation(names: Names, found: Outside) -> tuple[list[str], list[str]]
     notes = ["`BUCKET` is any bucket of yours in that region. Deleting the stack needs its own bucket to be empty."]
     if "weights" in found.folders:
         notes.append(
-            "Functions read their weights in `BUCKET` whenever they start: it must stay, and need no key of KMS."
+            "Functions read their weights in `BUCKET` whenever they start: it must stay, and need no KMS key of yours."
         )
     return commands, notes
 
