@@ -12,8 +12,8 @@ const typescript = require("typescript");
 
 const [path, folder] = process.argv.slice(2);
 const main = JSON.parse(readFileSync(path, "utf8"));
-const META = ["for_each", "depends_on"]; // Terraform's own, in every resource
-const BLOCKS = ["required_providers", "image_scanning_configuration"];
+const META = ["for_each", "depends_on", "lifecycle"]; // Terraform's own, in every resource
+const BLOCKS = ["required_providers", "image_scanning_configuration", "lifecycle"];
 const LABELS = { terraform: 0, provider: 1, output: 1, resource: 2 };
 const problems = [];
 

@@ -14,6 +14,9 @@ from lamella.targets.aws.settings import Settings
 
 _BUCKET = "${aws_s3_bucket.artifacts.id}"
 _TEMPLATE = "${path.module}/template.json"
+_LAST: Json = {"create_before_destroy": True}
+"""What is not needed any more goes once the stack is changed: until then functions use it, and may be taken back."""
+
 _LONGEST_BUCKET_PREFIX = 37  # https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/s3_bucket
 
 
@@ -60,12 +63,14 @@ def _files(folder: str) -> Json:
         "bucket": _BUCKET,
         "key": f"{folder}/${{each.value}}",
         "source": f"${{path.module}}/{folder}/${{each.value}}",
+        "lifecycle": _LAST,
     }
 
 
 def _template() -> Json:
     """It may be larger than what is sent along; another template has another URL."""
-    return {"bucket": _BUCKET, "key": f'template-${{filesha256("{_TEMPLATE}")}}.json', "source": _TEMPLATE}
+    key = f'template-${{filesha256("{_TEMPLATE}")}}.json'
+    return {"bucket": _BUCKET, "key": key, "source": _TEMPLATE, "lifecycle": _LAST}
 
 
 def _repository(names: Names, tags: Mapping[str, str]) -> Json:

@@ -95,6 +95,8 @@ def test_addresses_in_a_terraform_file_are_of_its_own_resources(delivery: str) -
     stack = main["resource"]["aws_cloudformation_stack"]["deployment"]
     needed = {name for name, one in json.loads(found["template.json"])["Parameters"].items() if "Default" not in one}
     assert set(stack["parameters"]) == needed
+    kept = [entry["lifecycle"]["create_before_destroy"] for entry in main["resource"]["aws_s3_object"].values()]
+    assert all(kept), "functions use what they are made of until they are changed"
     assert stack["tags"] == {}, "by Lamella's own tags it would take the stack for one of its own"
     assert len(main["resource"]["aws_s3_bucket"]["artifacts"]["bucket_prefix"]) <= 37
 
