@@ -3,7 +3,8 @@
 #   make test    all suites
 #   make lint    formatting, types, import layers      make docs    the site, warnings are errors
 #   make bench   the published figures                 make clean   removes what these made
-#   make aws     what checkov and the CDK say of stacks on AWS; needs node, installs for minutes, and is not part of CI
+#   make aws     what checkov, the CDK and Terraform's own code say of stacks on AWS; needs node, installs for minutes,
+#                and is not part of CI
 
 PYTHON ?= python3
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13) python3.13)
@@ -80,7 +81,9 @@ $(VENV)/dev.stamp: $(VENV)/test.stamp
 
 # Each by itself: what they need contradicts each other, and ours.
 .venv-aws/stamp: Makefile
-	@echo "Installing checkov and the CDK"
+	@echo "Installing checkov, the CDK, and what HashiCorp made of the schema of its AWS provider"
 	@$(PYTHON) -m venv .venv-aws/checkov && .venv-aws/checkov/bin/python -m pip install --quiet --quiet checkov==3.3.30
 	@$(PYTHON) -m venv .venv-aws/cdk && .venv-aws/cdk/bin/python -m pip install --quiet --quiet aws-cdk-lib==2.275.0
+	@npm install --silent --no-save --ignore-scripts --no-audit --no-fund --prefix .venv-aws/terraform \
+		@cdktf/hcl2json@0.21.0 @cdktf/provider-aws@21.22.1 cdktf@0.21.0 constructs@10.4.2 typescript@5.9.3
 	@touch $@

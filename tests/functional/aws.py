@@ -92,6 +92,8 @@ def remove_all() -> None:
     """Delete what a test has left."""
     for stack in client("cloudformation").describe_stacks()["Stacks"]:
         tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
+        if "lamella:deployment" not in tags:
+            continue
         with suppress(NotDeployedError):
             target().delete(tags["lamella:deployment"], stage=tags["lamella:stage"])
 

@@ -72,3 +72,24 @@ def test_a_bucket_that_only_boto3_can_use_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(UsageError, match=f"functions cannot use the bucket `{name}`") as caught:
         build_packages(sliced, name="mlp", platform=load_platform("aws-lambda"), store=f"s3://{name}", cache=tmp_path)
     assert caught.value.hint
+
+
+def test_weights_that_somebody_else_brings_are_found_where_a_variable_says(tmp_path: Path) -> None:
+    model = models.mlp(tmp_path / "mlp.onnx", width=WIDTH)
+    lamella.slice(model, tmp_path / "slices", slices=2)
+    built = build_packages(
+        tmp_path / "slices",
+        name="mlp",
+        platform=load_platform("aws-lambda"),
+        delivery="object-store",
+        store="s3://nobody-knows",
+        weights=tmp_path / "brought",
+        cache=tmp_path / "cache",
+    )
+    digests = {entry.sha256 for package in built for entry in package.function.objects}
+    assert {path.name for path in (tmp_path / "brought" / "weights").iterdir()} == digests
+    with lamella.Pipeline(model) as pipeline:
+        expected = pipeline.infer(INPUTS)["y"]
+    environment = {"LAMELLA_WEIGHTS": (tmp_path / "brought" / "weights").as_uri()}
+    found = run_chain([package.folder for package in built], INPUTS, environment=environment)["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.aws_stacks import DELIVERIES, DOORS, NAMES, chain, settings, side_by_side, stack
+from tests.aws_stacks import DELIVERIES, DOORS, NAMES, chain, release, settings, side_by_side, stack
 
 from lamella.packaging.door import HANDLER
 from lamella.targets.aws.export import exported
+from lamella.targets.aws.outside import from_outside
 from lamella.targets.aws.settings import HttpApi
-from lamella.targets.aws.template import foundation, written
+from lamella.targets.aws.template import foundation, published, template, written
 
 GOLDEN = Path(__file__).parent / "aws"
 UPDATE = bool(os.environ.get("LAMELLA_UPDATE_GOLDEN"))
@@ -41,8 +42,16 @@ def templates() -> dict[str, dict[str, Any]]:
         "doors": stack(settings(**DOORS), side_by_side()),
         "doors-single-jwt": stack(settings(**{**DOORS, "http_api": JWT}, snap_start=True), chain(1)),
         "doors-direct-warm": stack(settings(workflow="direct", function_url=True, **warm), chain(2)),
+        **{f"outside-{name}": outside(name) for name in ("object-store", "image")},
         "no-quota": stack(settings(concurrency=None, function_url=True), chain(1), chain(2, "gpt")),
     }
+
+
+def outside(delivery: str) -> dict[str, Any]:
+    """What is exported."""
+    chosen = settings(function_url=True, **DELIVERIES[delivery])
+    made = published(NAMES, chosen, release(chosen, chain(2)))
+    return from_outside(template(NAMES, chosen, [made], live=1), made).template
 
 
 def check(name: str, text: str) -> None:
@@ -58,12 +67,14 @@ def test_template(name: str) -> None:
     check(f"{name}.json", written(templates()[name]))
 
 
+@pytest.mark.parametrize("delivery", ["object-store", "image"])
 @pytest.mark.parametrize("tool", ["cloudformation", "terraform", "cdk"])
-def test_export(tool: Any) -> None:
-    found = settings()
-    files = exported(tool, NAMES, stack(found, chain(2)), NAMES.tags({}))
+def test_export(tool: Any, delivery: str) -> None:
+    chosen = settings(**DELIVERIES[delivery])
+    made = published(NAMES, chosen, release(chosen, chain(2)))
+    files = exported(tool, NAMES, chosen, made, template(NAMES, chosen, [made], live=1))
     files.pop("template.json")
-    check(f"export-{tool}.txt", "".join(f"--- {name}\n{text}" for name, text in files.items()))
+    check(f"export-{tool}-{delivery}.txt", "".join(f"--- {name}\n{text}" for name, text in files.items()))
 
 
 def lint(*paths: Path) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from lamella.cli import output
+from lamella.cli.aws_flags import Chosen, settings_of, with_aws_flags
 from lamella.cli.deployments import DEPLOYMENT, Stage, key
 from lamella.cli.options import OUTPUT, Json
 from lamella.cli.sizes import parse_memory_mb
@@ -15,8 +16,14 @@ from lamella.cli.sizes import parse_memory_mb
 FUNCTIONS = "Functions"
 
 
+@with_aws_flags
 def export(
-    sliced: Annotated[Path, typer.Argument(metavar="SLICES", help="A slices directory.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]SLICES", help="A slices directory; several become the models of one deployment."
+        ),
+    ],
     *,
     format: Annotated[
         Literal["cloudformation", "terraform", "cdk"],
@@ -31,21 +38,14 @@ def export(
     ] = "us-east-1",
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", rich_help_panel=DEPLOYMENT, help="By default from the model's file."),
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            rich_help_panel=DEPLOYMENT,
+            help="By default from the model's file; needed for several.",
+        ),
     ] = None,
     stage: Stage = None,
-    workflow: Annotated[
-        Literal["express", "standard", "direct"],
-        typer.Option(
-            "--workflow",
-            rich_help_panel=FUNCTIONS,
-            help="Slices joined by Step Functions, of either type, or each invoking the next.",
-        ),
-    ] = "express",
-    architecture: Annotated[
-        Literal["x86_64", "arm64"],
-        typer.Option("--architecture", envvar="LAMELLA_ARCHITECTURE", rich_help_panel=FUNCTIONS, help="Of functions."),
-    ] = "x86_64",
     memory: Annotated[
         str | None,
         typer.Option(
@@ -61,19 +61,35 @@ def export(
         float,
         typer.Option("--timeout", metavar="S", min=1, max=900, rich_help_panel=FUNCTIONS, help="Seconds for a slice."),
     ] = 60.0,
+    delivery: Annotated[
+        Literal["package", "image", "object-store", "mount"],
+        typer.Option(
+            "--delivery",
+            envvar="LAMELLA_DELIVERY",
+            rich_help_panel=FUNCTIONS,
+            help="How models reach functions: in packages or images, or as objects; no export has a mount.",
+        ),
+    ] = "package",
     json: Json = False,
+    aws: Chosen,
 ) -> None:
     """Write a deployment on AWS as a folder for CloudFormation, Terraform or the CDK. Needs no account."""
     from lamella.targets.aws.exporting import export as write
     from lamella.targets.aws.settings import Settings
-    from lamella.targets.sources import name_of
+    from lamella.targets.sources import check_named, name_of, named_source, named_sources
 
-    bare, named = key(name or name_of(sliced), stage)
+    if len(sources) == 1:
+        model, path = named_source(sources[0])
+        models = {model or name_of(path): path}
+    else:
+        models = dict(named_sources(sources))
+    check_named(models, name, "give one: `--name app`")
+    bare, named = key(name or next(iter(models)), stage)
     memory_mb = None if memory is None else parse_memory_mb(memory)
-    settings = Settings(region=region, workflow=workflow, architecture=architecture)
+    settings = Settings(region=region, delivery=delivery, **settings_of(aws))
     with output.status(f"packaging {bare}@{named}"):
         files = write(
-            sliced,
+            models,
             out,
             format=format,
             settings=settings,

@@ -45,15 +45,22 @@ def in_package(part: SliceFiles, function: FunctionConfig) -> Delivered:
     return Delivered(replace(function, model_folder=MODEL_FOLDER), items, _nothing)
 
 
-def through_store(part: SliceFiles, function: FunctionConfig, store: Store) -> Delivered:
-    """The slice file lies in the package, its weights in a store, under their digest; they are put there once."""
+def through_store(part: SliceFiles, function: FunctionConfig, store: Store, uri: str) -> Delivered:
+    """The slice file lies in the package, its weights in a store, under their digest; they are put there once.
+
+    Args:
+        part: The slice.
+        function: What its function is told.
+        store: Where weights are put.
+        uri: What the function knows the store by: another one, where somebody brings them there.
+    """
     function = replace(function, model_folder=MODEL_FOLDER)
     items = (item_of(f"{MODEL_FOLDER}/{part.name}", part.data),)
     weights = part.weights
     if weights is None:
         return Delivered(function, items, _nothing)
     key = f"{_OBJECTS}/{weights.sha256}"
-    objects = (ObjectFile(weights.name, _object_uri(store.uri, key), weights.size, weights.sha256),)
+    objects = (ObjectFile(weights.name, _object_uri(uri, key), weights.size, weights.sha256),)
 
     def bring() -> None:
         if not any(entry.key == key and entry.size == weights.size for entry in store.list(key)):

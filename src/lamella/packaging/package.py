@@ -66,6 +66,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     mount: str | Path | None = None,
     cache: str | Path | None = None,
     door: str | None = None,
+    weights: Path | None = None,
 ) -> list[Package]:
     """Build a package for every slice, or find those again that were built before.
 
@@ -86,6 +87,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
         door: The model's name in URLs, where the function of the only slice is the door as well, with
             `lamella.packaging.door.HANDLER`.
+        weights: A folder that weights are put into instead of the store, for somebody to bring them there.
 
     Returns:
         One package a slice, in their order.
@@ -100,7 +102,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     manifest = read_manifest(directory)
     check_request(name, manifest, delivery, store=store, mount=mount)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
-    deliver = _deliverer(delivery, store, mount)
+    deliver = _deliverer(delivery, store, mount, weights)
     with in_use(root), ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
@@ -118,11 +120,12 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
 
 
 def _deliverer(
-    delivery: Delivery, store: str | None, mount: str | Path | None
+    delivery: Delivery, store: str | None, mount: str | Path | None, weights: Path | None
 ) -> Callable[[SliceFiles, FunctionConfig], Delivered]:
     if delivery == "object-store" and store is not None:
-        opened = open_store(store)
-        return lambda part, function: through_store(part, function, opened)
+        opened = open_store(store if weights is None else str(weights))
+        uri = opened.uri if weights is None else store
+        return lambda part, function: through_store(part, function, opened, uri)
     if delivery == "mount" and mount is not None:
         folder = Path(mount).absolute()
         return lambda part, function: on_mount(part, function, folder)

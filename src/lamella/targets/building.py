@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.errors import PlanError, UsageError
@@ -45,6 +46,7 @@ def build_models(
     architecture: str | None = None,
     python: str | None = None,
     door: bool = False,
+    weights: Path | None = None,
 ) -> list[BuiltModel]:
     """Package every model, or find packages again that were built before.
 
@@ -56,6 +58,7 @@ def build_models(
         architecture: Of the functions; this machine's by default.
         python: Of the functions; this process's minor version by default.
         door: Whether the only function of a deployment is its door as well.
+        weights: A folder that weights are put into instead of the store.
 
     Raises:
         UsageError: A name is too long for a function.
@@ -78,6 +81,7 @@ def build_models(
             store=store,
             mount=wanted.mount,
             door=name if door and len(manifests) == len(manifest.slices) == 1 else None,
+            weights=weights,
         )
         built.append(BuiltModel(name, manifest, tuple(packages)))
     return built

@@ -18,6 +18,16 @@ def sliced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlp.slices"
 
 
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A layout with an image that others can stand on."""
+    folder = tmp_path_factory.mktemp("base")
+    lamella.slice(models.mlp(folder / "base.onnx"), folder / "base.slices", slices=1)
+    given = {"format": "oci", "base_image": "none", "architecture": "x86_64", "python": "3.13"}
+    lamella.package(folder / "base.slices", folder / "base", **given)
+    return folder / "base"
+
+
 @pytest.mark.parametrize("tool", ["cloudformation", "terraform", "cdk"])
 def test_a_folder_holds_every_package_that_its_template_names(
     sliced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: str
@@ -33,12 +43,65 @@ def test_a_folder_holds_every_package_that_its_template_names(
     assert [function["MemorySize"] for function in functions] == [1024, 1024]
     for index, function in enumerate(functions):
         assert function["FunctionName"] == f"lamella-mlp-prod-slice-{index}"
-        with ZipFile(out / function["Code"]["S3Key"]) as package:
+        with ZipFile(out / "packages" / function["Code"]["S3Key"].rpartition("/")[2]) as package:
             names = set(package.namelist())
             described = json.loads(package.read("function.json"))
         assert described["slice"] == index
         assert {"lamella/runtime/handler.py", "lamella/stores/s3_signed.py"} <= names
         assert any("cpython-313-x86_64" in name for name in names), "packages are for the functions' Python"
+
+
+@pytest.mark.parametrize("delivery", ["package", "object-store", "image"])
+@pytest.mark.parametrize("slices", [1, 2])
+def test_every_door_and_delivery(
+    tmp_path: Path, base: Path, capsys: pytest.CaptureFixture[str], delivery: str, slices: int
+) -> None:
+    directory = tmp_path / "mlp.slices"
+    lamella.slice(models.mlp(tmp_path / "mlp.onnx"), directory, slices=slices)
+    capsys.readouterr()
+    doors = ["--http-api", "iam", "--function-url", "--async", "--s3-events", "--keep-warm", "5"]
+    budget = ["--budget", "20", "--budget-email", "someone@example.com"]
+    below = ["--base-image", str(base)] if delivery == "image" else []
+    out = ["--format", "cloudformation", "-o", str(tmp_path / "out"), "--delivery", delivery, "--json"]
+    assert main(["export", str(directory), *out, *doors, *budget, *below]) == 0
+    files = {entry["file"] for entry in json.loads(capsys.readouterr().out)["files"]}
+    resources = json.loads((tmp_path / "out/template.json").read_text())["Resources"]
+    kinds = {entry["Type"] for entry in resources.values()}
+    doors = ["ApiGatewayV2::Api", "Lambda::Url", "SQS::Queue", "Scheduler::Schedule", "Budgets::Budget"]
+    assert {f"AWS::{name}" for name in doors} <= kinds
+    functions = [entry["Properties"] for entry in resources.values() if entry["Type"] == "AWS::Lambda::Function"]
+    assert len(functions) == (1 if slices == 1 else 3), "a single slice is the door itself"
+    zips = {each["Code"]["S3Key"] for each in functions if each["PackageType"] == "Zip"}
+    assert {file for file in files if file.startswith("packages/")} == zips
+    assert len([file for file in files if file.startswith("weights/")]) == (slices if delivery == "object-store" else 0)
+    assert ("images/index.json" in files) == (delivery == "image")
+    if slices == 1:
+        (door,) = functions
+        handler = door["ImageConfig"]["Command"][0] if delivery == "image" else door["Handler"]
+        assert handler == "lamella.runtime.door.handler.handle"
+
+
+def test_several_models_are_one_deployment(sliced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--format", "terraform", "-o", str(tmp_path / "out"), "--function-url"]
+    assert main(["export", f"one={sliced}", f"other={sliced}", *flags]) == 2
+    assert "need a name" in capsys.readouterr().err
+    (tmp_path / "out").mkdir()  # a folder that is there, and empty, stays the same one
+    before = (tmp_path / "out").stat().st_ino
+    assert main(["export", f"one={sliced}", f"other={sliced}", *flags, "--name", "app", "--json"]) == 0
+    assert (tmp_path / "out").stat().st_ino == before
+    outputs = json.loads((tmp_path / "out/template.json").read_text())["Outputs"]
+    assert len([name for name in outputs if name.startswith("Model")]) == 2
+
+
+def test_an_export_has_no_mount_and_leaves_nothing(
+    sliced: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["export", str(sliced), "--format", "cdk", "-o", str(tmp_path / "out")]
+    assert main([*flags, "--delivery", "mount"]) == 2
+    assert "use delivery `object-store`" in capsys.readouterr().err
+    assert main([*flags, "--memory", "20000"]) == 2  # found when packages are there
+    assert "10240 MB" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_holds_something_is_left_alone(

@@ -10,7 +10,8 @@ template      template(...), foundation(...): CloudFormation as a dict, with its
 storage network mounts functions workflows state_machine doors events access logs: the resources, one file a subject
 iam_policies  what a user must be allowed, each action with its reason
 price         what a stack costs a month and for 1,000 requests
-export        folders for other tools
+export exporting export_cdk export_readme export_terraform: folders for other tools
+outside       a template for those who bring packages, weights and images themselves
 
 target        AwsTarget: deploy, ask, follow, roll back, delete
 account       calls to AWS                              refusals  what AWS says no with, and the way out
@@ -45,7 +46,8 @@ The stack's outputs are `Bucket`, `Store`, `Release`, for each model one that be
 `Repository`, `FileSystem`, `Loader`.
 
 A function's environment holds `LAMELLA_STORE` (`s3://BUCKET`); with `direct`, `LAMELLA_NEXT`, the ARN of what it
-invokes next, except in the last slice. The door's also has `LAMELLA_WORKFLOW`, a JSON object with `{"kind", "arn",
+invokes next, except in the last slice; in an export with `object-store`, `LAMELLA_WEIGHTS`, where its weights are, each
+called by its digest. The door's also has `LAMELLA_WORKFLOW`, a JSON object with `{"kind", "arn",
 "inline_bytes"}` for each model's name (with `single`, and a slice that is the door itself, its own name as `arn`), with
 `asynchronous` `LAMELLA_NAME`, what it invokes to answer later (`NAME:live`), and with `s3_events` `LAMELLA_EVENTS`:
 `{"inputs": "inbox/", "results": "outbox/"}`. A schedule sends each function the ping of `lamella.runtime.payload`.

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lamella.errors import UsageError
 from lamella.packaging.door import HANDLER, DoorPackage, build_door
 from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
-from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.images import digest_of, with_images
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Function, ImageCode, Model, Release, ZipCode, needs_door
@@ -72,6 +71,15 @@ def check_wanted(wanted: Wanted) -> None:
             f"`lamella deploy` does not bring models to AWS by `{wanted.delivery}` yet",
             hint="deliver them in the `package` or `image`, or through the `object-store`",
         )
+    check_possible(wanted)
+
+
+def check_possible(wanted: Wanted) -> None:
+    """Refuse what makes no sense on AWS, however models get there.
+
+    Raises:
+        UsageError: The text names it.
+    """
     if wanted.store is not None:
         raise UsageError("a deployment on AWS has a bucket of its own", hint="leave the store out")
     if wanted.mount is not None:
@@ -87,8 +95,14 @@ def check_wanted(wanted: Wanted) -> None:
         raise UsageError(f"AWS Lambda sets the variable `{taken[0]}` itself", hint="use another name")
 
 
-def build(wanted: Wanted, settings: Settings, store: str) -> list[BuiltModel]:
+def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | None = None) -> list[BuiltModel]:
     """Package the slices of all models, or find them again; with the delivery `image`, as images.
+
+    Args:
+        wanted: What is to be deployed.
+        settings: How it is set up.
+        store: URI of the deployment's store.
+        weights: A folder for those that go to the store.
 
     Raises:
         RegistryError: The base of images cannot be fetched.
@@ -100,8 +114,21 @@ def build(wanted: Wanted, settings: Settings, store: str) -> list[BuiltModel]:
         architecture=settings.architecture,
         python=settings.python,
         door=settings.has_front_door,
+        weights=weights,
     )
     return with_images(built, settings, wanted.platform) if settings.delivery == "image" else built
+
+
+class Place(Protocol):
+    """Where packages go: a deployment's bucket, or a folder."""
+
+    def size(self, key: str) -> int | None:
+        """Bytes of what is there under a key; None if nothing is."""
+        ...
+
+    def upload(self, path: Path, key: str) -> None:
+        """Put a file there."""
+        ...
 
 
 class Releasing:
@@ -110,7 +137,7 @@ class Releasing:
     Args:
         names: Of the deployment.
         settings: Its settings.
-        bucket: Its bucket; None: nothing is uploaded, and packages count with the bytes that they unpack to.
+        bucket: Where packages go; None: nothing is uploaded, and they count with the bytes that they unpack to.
         repository: Its repository of images; None: nothing is pushed.
     """
 
@@ -118,7 +145,7 @@ class Releasing:
         self,
         names: Names,
         settings: Settings,
-        bucket: DeploymentBucket | None,
+        bucket: Place | None,
         repository: DeploymentRepository | None = None,
     ) -> None:
         self._names, self._settings, self._bucket, self._repository = names, settings, bucket, repository
@@ -214,7 +241,7 @@ class Releasing:
         return found
 
     def _uploaded(self, package: Package | DoorPackage) -> tuple[ZipCode, int]:
-        """A package that is in the bucket, and the bytes of its zip file."""
+        """A package that is in its place, and the bytes of its zip file."""
         key = f"{PACKAGES}{package.sha256}.zip"
         if self._bucket is None:
             return ZipCode(key), package.unzipped_bytes
