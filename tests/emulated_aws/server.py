@@ -16,11 +16,15 @@ from urllib.request import urlopen
 import pytest
 
 REGION = "us-east-1"
+ACCOUNT = "000000000000"
 PYTHON = "3.13"
 """Of functions: AWS's newest but one, and what LocalStack runs on here."""
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_CONFIG_FILE": os.devnull}
 INSIDE_PORT = 4566  # in a network of its own, where nobody else listens
+CALLS = "calls"
+"""In the folder: who has called what (`localstack_calls.py`)."""
+
 _PROGRAM = Path(__file__).with_name("localstack_program.py")
 _NO_NETWORK = 77  # as the program has it
 _START_S = 120.0
@@ -60,6 +64,7 @@ def localstack(folder: Path) -> Iterator[str]:
             "PATH": os.environ["PATH"],
             "HOME": str(folder / "home"),
             "TEMPORARY": str(folder / "temporary"),
+            "CALLS": str(folder / CALLS),
             "EMULATOR": str(emulator),
             "PYTHON_OF_FUNCTIONS": str(python),
             "PORT": str(INSIDE_PORT),

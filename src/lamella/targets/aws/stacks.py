@@ -186,7 +186,8 @@ class Stacks:
             **({"OnStackFailure": "DELETE"} if is_new else {}),
             **body,
         )
-        change, stack = {"ChangeSetName": made["Id"]}, str(made["StackId"])
+        stack = str(made["StackId"])
+        change = {"ChangeSetName": made["Id"], "StackName": stack}  # rights to a change set are those to its stack
         while (found := self._account.call("cloudformation", "describe_change_set", **change))["Status"] in _PENDING:
             time.sleep(self._poll_s)
         if found["Status"] != "FAILED":
