@@ -34,11 +34,6 @@ CYCLES = [
     ("direct", "object-store", 2),
     ("express", "package", 1),
 ]
-    ("express", "package", 2),
-    ("standard", "package", 2),
-    ("direct", "object-store", 2),
-    ("express", "package", 1),
-]
 NOT_CLOUDFORMATION = {"CreateLogStream", "Invoke", "ListObjectsV2"}
 """Of what LocalStack's services do on their own account: writing logs, doors, looking into buckets."""
 
