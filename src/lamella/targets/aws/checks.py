@@ -113,10 +113,10 @@ def check_release(settings: Settings, release: Release) -> None:
             )
         if kind == "express":
             _check_express(release, model.name)
-    if settings.has_front_door and release.door is None:
-        raise UsageError("a front door needs a function behind it", hint="deploy with the door's function")
     if needs_door(settings, release.models) and not any(function.is_door for function in release.functions):
         raise UsageError("these models need a door of their own", hint="deploy with the door's function")
+    if settings.has_front_door and release.door is None:
+        raise UsageError("a front door needs a function behind it", hint="deploy with the door's function")
 
 
 def check_kept(releases: Sequence[Release]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lamella.platforms.base import Architecture
@@ -117,6 +117,10 @@ class Settings:
     def has_front_door(self) -> bool:
         """Whether anybody can reach it but through the API of AWS."""
         return self.http_api is not None or self.function_url or self.s3_events is not None
+
+    def without_doors(self) -> Settings:
+        """The same for a release that was made to be reached through the API of AWS alone."""
+        return replace(self, http_api=None, function_url=False, asynchronous=False, s3_events=None)
 
     def check(self) -> None:
         """Refuse what contradicts itself, or what AWS does not offer.

@@ -82,6 +82,25 @@ def test_references_resolve_and_never_go_in_circles(chosen: dict[str, Any], slic
         needs = {name: others - ready for name, others in needs.items() if name not in ready}
 
 
+@pytest.mark.parametrize("workflow", ["express", "standard", "direct"])
+@pytest.mark.parametrize(("first", "second"), [(1, 3), (3, 1), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("before", "after"), [({}, DOORS), (DOORS, {}), (DOORS, DOORS)])
+def test_references_resolve_whichever_release_is_live(
+    workflow: str, first: int, second: int, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """Also where only one of them has doors, or only one has a workflow."""
+    old, new = settings(workflow=workflow, **before), settings(workflow=workflow, **after)
+    kept = [
+        published(NAMES, old, release(old, chain(first))),
+        published(NAMES, new, release(new, chain(second), number=2, digest="1" * 64)),
+    ]
+    for live, doors in ((1, before and after), (2, after)):
+        found = template(NAMES, new, kept, live=live)
+        needs = set().union(*map(needed_by, found["Resources"].values()), needed_by(found["Outputs"]))
+        assert needs <= found["Resources"].keys()
+        assert bool(of_type(found, "Lambda::Url")) is bool(of_type(found, "Lambda::EventSourceMapping")) is bool(doors)
+
+
 @pytest.mark.parametrize(("chosen", "slices"), ALL)
 def test_nothing_is_open_to_everybody(chosen: dict[str, Any], slices: int) -> None:
     found = stack(settings(**chosen), chain(slices))
@@ -277,7 +296,8 @@ def test_the_door_knows_how_each_model_is_started() -> None:
     variables = found["Resources"][function_of(found, "door")]["Properties"]["Environment"]["Variables"]
     known = json.loads(variables["LAMELLA_WORKFLOW"]["Fn::Sub"])
     assert {name: entry["kind"] for name, entry in known.items()} == {"first": "express", "second": "single"}
-    assert known["first"]["arn"].removeprefix("${").removesuffix("}") in of_type(found, "StepFunctions::StateMachine")
+    machine = known["first"]["arn"].rpartition(":")[2]
+    assert machine in {entry["StateMachineName"] for entry in of_type(found, "StepFunctions::StateMachine").values()}
     assert known["second"]["arn"].removeprefix("${").removesuffix("}") in of_type(found, "Lambda::Alias")
     assert all(entry["inline_bytes"] > 0 for entry in known.values())
 
