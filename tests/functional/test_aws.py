@@ -99,6 +99,21 @@ def test_slices_of_a_split_weight_run_side_by_side(workflow: Any, tmp_path: Path
     assert keys(bucket_of(NAME), "requests/") == []
 
 
+def test_logs_are_followed(tmp_path: Path) -> None:
+    """What comes while somebody reads is shown, too, each line once, until they stop."""
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    aws = target()
+    aws.apply(wanted(NAME, directory))
+    aws.infer(NAME, {"x": X})
+    lines = aws.logs(NAME, follow=True)
+    ends = (line for line in lines if line.text.startswith("END RequestId: "))
+    first = next(ends)
+    aws.infer(NAME, {"x": X})
+    second = next(ends)
+    assert first.text != second.text
+    assert [line.text for line in aws.logs(NAME) if line.text.startswith("END ")] == [first.text, second.text]
+
+
 def test_doors_go_and_come_with_the_versions_that_were_made_for_them(tmp_path: Path) -> None:
     one = sliced(models.mlp(tmp_path / "one.onnx"), tmp_path / "one", 1)
     two = sliced(models.mlp(tmp_path / "two.onnx", layers=6), tmp_path / "two", 2)

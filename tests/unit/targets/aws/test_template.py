@@ -13,7 +13,7 @@ from lamella.errors import UsageError
 from lamella.targets.aws.checks import check_kept
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Release
-from lamella.targets.aws.settings import HttpApi, ObjectEvents, Settings
+from lamella.targets.aws.settings import DEFAULT_CONCURRENCY, Budget, HttpApi, ObjectEvents, Settings
 from lamella.targets.aws.template import foundation, published, template
 
 ALL = [
@@ -139,6 +139,38 @@ def test_everything_that_can_be_tagged_is(chosen: dict[str, Any], slices: int) -
         for name, entry in of_type(found, kind).items():
             tags = {tag["Key"]: tag["Value"] for tag in entry["Tags"]}
             assert tags == {"team": "vision", "lamella:deployment": "bert", "lamella:stage": "dev"}, name
+
+
+@pytest.mark.parametrize(("chosen", "slices"), ALL)
+def test_every_function_is_capped_and_its_log_ends(chosen: dict[str, Any], slices: int) -> None:
+    """Also where nobody chose a cap, or a time to keep logs."""
+    found = stack(settings(**chosen), chain(slices))
+    for name, entry in of_type(found, "Lambda::Function").items():
+        assert entry["ReservedConcurrentExecutions"] in (1, DEFAULT_CONCURRENCY), name
+        assert entry["LoggingConfig"]["LogGroup"]["Ref"] in of_type(found, "Logs::LogGroup")
+    assert {entry["RetentionInDays"] for entry in of_type(found, "Logs::LogGroup").values()} == {14}
+
+
+@pytest.mark.parametrize(("chosen", "slices"), ALL)
+def test_the_bucket_is_private_and_encrypted_and_what_passes_ends(chosen: dict[str, Any], slices: int) -> None:
+    found = stack(settings(**chosen), chain(slices))
+    [bucket] = of_type(found, "S3::Bucket").values()
+    [encryption] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    ends = {rule.get("Prefix"): rule.get("ExpirationInDays") for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    assert (ends["requests/"], ends["results/"]) == (1, 1)
+    [policy] = of_type(found, "S3::BucketPolicy").values()
+    [tls] = [entry for entry in policy["PolicyDocument"]["Statement"] if entry["Sid"] == "TlsOnly"]
+    assert (tls["Effect"], tls["Action"], tls["Principal"]) == ("Deny", "s3:*", "*")
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_a_budget_tells_of_what_was_spent_and_of_what_will_be() -> None:
+    [found] = of_type(stack(settings(budget=Budget(20, "me@example.com")), chain(1)), "Budgets::Budget").values()
+    assert found["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
+    assert found["Budget"]["CostFilters"] == {"TagKeyValue": ["user:lamella:deployment$bert"]}
+    notices = [entry["Notification"] for entry in found["NotificationsWithSubscribers"]]
+    assert [(each["NotificationType"], each["Threshold"]) for each in notices] == [("ACTUAL", 80), ("FORECASTED", 100)]
 
 
 def test_a_slice_reads_its_own_weights_and_no_others() -> None:
