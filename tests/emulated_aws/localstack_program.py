@@ -40,6 +40,7 @@ import psutil
 from localstack.services.lambda_ import provider
 from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
+from localstack.services.s3 import provider as s3
 from localstack_calls import record  # beside this file
 from localstack_gaps import fill
 
@@ -208,6 +209,7 @@ def main() -> None:
     threading.Thread(target=pass_on, args=(socket.socket(fileno=int(os.environ["LISTENER"])),), daemon=True).start()
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated
+    s3.DEFAULT_S3_TMP_DIR = str(Path(tempfile.tempdir) / "objects")  # else one folder of all that run on this machine
     fill()
     record(Path(os.environ["CALLS"]))
     from localstack.runtime.main import main as run
