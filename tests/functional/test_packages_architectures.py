@@ -36,7 +36,7 @@ def architecture(request: pytest.FixtureRequest) -> Literal["x86_64", "arm64"]:
 
 def assert_runs_on(architecture: str, folder: Path) -> None:
     """Every library is for these processors, and for the C library that is there."""
-    libraries = [path for path in folder.rglob("*") if path.is_file() and path.open("rb").read(4) == b"\x7fELF"]
+    libraries = [path for path in folder.rglob("*") if path.is_file() and path.read_bytes().startswith(b"\x7fELF")]
     assert libraries
     for path in libraries:
         content = path.read_bytes()
@@ -48,12 +48,18 @@ def assert_runs_on(architecture: str, folder: Path) -> None:
 
 def test_a_package_holds_what_its_processors_run(architecture: Literal["x86_64", "arm64"], tmp_path: Path) -> None:
     directory = lamella.slice(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", slices=2).directory
-    chosen = {"platform": load_platform("aws-lambda"), "architecture": architecture, "python": "3.13"}
-    packages = build_packages(directory, name="mlp", store="s3://bucket", **chosen)  # type: ignore[arg-type]
+    chosen = {
+        "platform": load_platform("aws-lambda"),
+        "architecture": architecture,
+        "python": "3.13",
+        "store": "s3://bucket",
+        "cache": tmp_path / "cache",
+    }
+    packages = build_packages(directory, name="mlp", **chosen)  # type: ignore[arg-type]
     assert {(package.architecture, package.python) for package in packages} == {(architecture, "3.13")}
     for package in packages:
         assert_runs_on(architecture, package.folder)
         assert next(package.folder.glob("onnxruntime/capi/onnxruntime_pybind11_state*.so"))
     workflow = workflow_of(read_manifest(directory), [package.function for package in packages])
-    door = build_door({"mlp": workflow}, store="s3://bucket", **chosen)  # type: ignore[arg-type]
+    door = build_door({"mlp": workflow}, **chosen)  # type: ignore[arg-type]
     assert_runs_on(architecture, door.folder)
