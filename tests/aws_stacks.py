@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from lamella.packaging.door import HANDLER
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Function, ImageCode, Model, Release, ZipCode
 from lamella.targets.aws.settings import Budget, HttpApi, ObjectEvents, Settings
@@ -65,7 +67,9 @@ def release(chosen: Settings, *models: Model, number: int = 1, digest: str = "0"
         for step in model.workflow.steps
     ]
     alone = len(functions) == 1 and chosen.delivery != "mount"
-    if chosen.has_front_door and not alone:
+    if chosen.has_front_door and alone:
+        functions = [replace(functions[0], handler=HANDLER)]
+    elif chosen.has_front_door:
         functions.append(_door(digest))
     return Release(number, models, tuple(functions))
 
@@ -89,7 +93,7 @@ def _door(digest: str) -> Function:
         memory_mb=256,
         timeout_s=300,
         package_bytes=20_000_000,
-        handler="lamella.runtime.door.handle",
+        handler=HANDLER,
     )
 
 

@@ -1,6 +1,7 @@
 """LocalStack with functions that run, without Docker: a program for an environment that has `localstack-core`.
 
-    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 LISTENER=5 ... python localstack_program.py
+    EMULATOR=aws-lambda-rie PYTHON_OF_FUNCTIONS=python PORT=4566 LISTENER=5 TEMPORARY=/tmp CALLS=calls \
+        python localstack_program.py
 
 LocalStack runs functions in containers. Here each instance is a process of AWS's own Runtime Interface Emulator
 instead, with AWS's own runtime client in it, which is what the containers hold, too.
@@ -42,7 +43,9 @@ import psutil
 from localstack.services.lambda_ import provider
 from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
-from localstack_ecr import ADDRESS, start  # beside this file
+from localstack.services.s3 import provider as s3
+from localstack_calls import record  # beside this file
+from localstack_ecr import ADDRESS, start
 from localstack_gaps import fill
 
 
@@ -242,8 +245,10 @@ def main() -> None:
         threading.Thread(target=pass_on, args=(listener, port), daemon=True).start()
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated
+    s3.DEFAULT_S3_TMP_DIR = str(Path(tempfile.tempdir) / "objects")  # else one folder of all that run on this machine
     fill()
     start()
+    record(Path(os.environ["CALLS"]))
     from localstack.runtime.main import main as run
 
     sys.argv = sys.argv[:1]

@@ -20,6 +20,7 @@ from tests.functional.registries import basic_auth, lacking, write_config, write
 import lamella
 
 REGION = "us-east-1"
+ACCOUNT = "000000000000"
 PYTHON = "3.13"
 """Of functions: AWS's newest but one, and what LocalStack runs on here."""
 
@@ -28,6 +29,9 @@ REGISTRY_PROGRAMS = ("docker-registry", "htpasswd")
 """What Amazon ECR is made of here."""
 
 INSIDE_PORT = 4566  # in a network of its own, where nobody else listens
+CALLS = "calls"
+"""In the folder: who has called what (`localstack_calls.py`)."""
+
 _PROGRAM = Path(__file__).with_name("localstack_program.py")
 _NO_NETWORK = 77  # as the program has it
 _START_S = 120.0
@@ -67,6 +71,7 @@ def localstack(folder: Path) -> Iterator[str]:
             "PATH": os.environ["PATH"],
             "HOME": str(folder / "home"),
             "TEMPORARY": str(folder / "temporary"),
+            "CALLS": str(folder / CALLS),
             "EMULATOR": str(emulator),
             "PYTHON_OF_FUNCTIONS": str(python),
             "PORT": str(INSIDE_PORT),

@@ -12,6 +12,7 @@ from tests.functional.test_tensor_splits import KIB, classifier, limit
 
 import lamella
 from lamella.errors import InputError, UsageError
+from lamella.targets.aws.settings import ObjectEvents
 from lamella.targets.base import NotDeployedError
 
 NAME = "model"
@@ -96,6 +97,38 @@ def test_slices_of_a_split_weight_run_side_by_side(workflow: Any, tmp_path: Path
         inputs = {"x": np.random.default_rng(rows).standard_normal((rows, 512)).astype(np.float32)}
         assert_same(aws.infer(NAME, inputs).outputs, directory, inputs)
     assert keys(bucket_of(NAME), "requests/") == []
+
+
+def test_logs_are_followed(tmp_path: Path) -> None:
+    """What comes while somebody reads is shown, too, each line once, until they stop."""
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    aws = target()
+    aws.apply(wanted(NAME, directory))
+    aws.infer(NAME, {"x": X})
+    lines = aws.logs(NAME, follow=True)
+    ends = (line for line in lines if line.text.startswith("END RequestId: "))
+    first = next(ends)
+    aws.infer(NAME, {"x": X})
+    second = next(ends)
+    assert first.text != second.text
+    assert [line.text for line in aws.logs(NAME) if line.text.startswith("END ")] == [first.text, second.text]
+
+
+def test_doors_go_and_come_with_the_versions_that_were_made_for_them(tmp_path: Path) -> None:
+    one = sliced(models.mlp(tmp_path / "one.onnx"), tmp_path / "one", 1)
+    two = sliced(models.mlp(tmp_path / "two.onnx", layers=6), tmp_path / "two", 2)
+    target().apply(wanted(NAME, one))
+    with_doors = target(function_url=True, s3_events=ObjectEvents())
+    with_doors.apply(wanted(NAME, two))
+    assert with_doors.outputs(NAME).keys() >= {"FunctionUrl", "Queue"}
+    assert target().rollback(NAME).live == 1
+    assert with_doors.outputs(NAME).keys().isdisjoint({"FunctionUrl", "Queue"})
+    assert_same(target().infer(NAME, {"x": X}).outputs, one, {"x": X})
+    assert target().rollback(NAME, to=2).live == 2
+    assert with_doors.outputs(NAME).keys() >= {"FunctionUrl", "Queue"}
+    assert_same(target().infer(NAME, {"x": X}).outputs, two, {"x": X})
+    target().delete(NAME)
+    assert everything(NAME) == []
 
 
 def test_slices_side_by_side_cannot_invoke_each_other(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Doors of a deployment on AWS: its URL, requests that are answered later, and objects through the queue."""
+"""Doors of a deployment on AWS: its URL, an HTTP API, requests that are answered later, and objects in the bucket."""
 
 import json
 import time
@@ -13,11 +13,16 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from tests import models
+from tests.emulated_aws.http_api import http_api
 from tests.functional.aws import X, client, everything, expected, keys, remove_all, sliced, target, wanted
 
+from lamella.runtime.protocol import HEADER_LENGTH
+from lamella.targets.aws.doors import ROUTES
 from lamella.targets.aws.settings import ObjectEvents
+from lamella.wire import decode_parts
 
 NAME = "door"
+CLAIMS = {"iss": "https://issuer.example", "aud": "lamella", "sub": "somebody"}
 _PATIENCE_S = 60
 _Found = TypeVar("_Found")
 
@@ -117,3 +122,66 @@ def test_objects_are_answered_by_objects_and_what_cannot_be_is_kept(deployed: De
     (record,) = awaited(dead)["Records"]
     assert record["s3"]["object"]["key"] == "inbox/wrong.json"
     assert keys(bucket, "requests/") == []
+
+
+@pytest.fixture
+def api(deployed: Deployed) -> Iterator[str]:
+    place = {"LAMELLA_STORE": deployed.outputs["Store"]}.items()
+    functions = client("lambda").list_functions()["Functions"]
+    found = [each["FunctionName"] for each in functions if place <= each["Environment"]["Variables"].items()]
+    (door,) = [name for name in found if name.endswith("-door")] or found
+    with http_api(client("lambda"), f"{door}:live", list(ROUTES.values()), CLAIMS) as url:
+        yield url
+
+
+def ask(url: str, content: bytes | None = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+    sent = {"Content-Type": "application/json", "Authorization": "Bearer a.b.c", **headers}
+    try:
+        with urlopen(Request(url, content, sent), timeout=60) as answer:
+            return answer.status, answer.read(), dict(answer.headers)
+    except HTTPError as error:
+        return error.code, error.read(), dict(error.headers)
+
+
+def test_an_http_api_speaks_the_protocol(api: str, deployed: Deployed) -> None:
+    assert ask(f"{api}/v2/health/ready")[0] == 200
+    assert json.loads(ask(f"{api}/v2/models/model")[1])["inputs"][0]["name"] == "x"
+    status, found, headers = ask(f"{api}/v2/models/model/infer", body(X))
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    assert_right(json.loads(found), deployed, X)
+    status, found, _ = ask(f"{api}/v2/models/model/infer", body(X[:, :3]))
+    assert (status, "shape" in json.loads(found)["error"]) == (400, True)
+    assert ask(f"{api}/v2/models/other/infer", body(X))[0] == 404
+    assert ask(f"{api}/lamella/nothing", b"{}")[0] == 404
+    assert keys(deployed.outputs["Bucket"], "requests/") == []
+
+
+def test_tensors_pass_an_http_api_as_bytes(api: str, deployed: Deployed) -> None:
+    entry = {"name": "x", "shape": list(X.shape), "datatype": "FP32", "parameters": {"binary_data_size": X.nbytes}}
+    head = json.dumps({"inputs": [entry], "parameters": {"binary_data_output": True}}).encode()
+    kind = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    status, found, headers = ask(f"{api}/v2/models/model/infer", head + X.tobytes(), **kind)
+    assert (status, headers["Content-Type"]) == (200, "application/octet-stream")
+    end = int(headers[HEADER_LENGTH])
+    outputs = decode_parts(found[:end], found[end:])
+    np.testing.assert_allclose(outputs["y"], expected(deployed.directory, {"x": X})["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_what_takes_longer_than_an_http_api_waits_is_answered_later(api: str, deployed: Deployed) -> None:
+    status, taken, headers = ask(f"{api}/v2/models/model/infer", body(X), Prefer="respond-async")
+    assert (status, headers["Preference-Applied"]) == (202, "respond-async")
+    place = api + headers["Location"]
+
+    def answered() -> Any:
+        status, found, _ = ask(place)
+        return None if status == 202 else json.loads(found)
+
+    assert place.endswith(json.loads(taken)["id"])
+    assert_right(awaited(answered), deployed, X)
+
+
+def test_an_http_api_gives_a_place_for_large_tensors(api: str, deployed: Deployed) -> None:
+    status, found, _ = ask(f"{api}/lamella/uploads", b"{}")
+    place = json.loads(found)
+    assert (status, place["method"]) == (201, "PUT")
+    assert place["uri"].startswith(f"s3://{deployed.outputs['Bucket']}/requests/")

@@ -6,13 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import boto3
 import pytest
 from tests import models
+from tests.emulated_aws.refusing import refusing
 from tests.emulated_aws.server import REGION
 from tests.functional.aws import (
     X,
@@ -161,54 +160,81 @@ def test_a_deployment_that_was_killed_goes_on(seen: str, one: Path, tmp_path: Pa
     assert everything(NAME) == []
 
 
-class _Refusing(BaseHTTPRequestHandler):
-    code, calls, times = "", 0, 0
+class Refusal:
+    """Refuses calls of one kind, from the first to the last of them that is given."""
 
-    def do_POST(self) -> None:
-        cls = type(self)
-        cls.calls += 1
-        self.rfile.read(int(self.headers["Content-Length"]))
-        refused = cls.calls <= cls.times
-        body = f"<ErrorResponse><Error><Code>{cls.code}</Code><Message>no</Message></Error></ErrorResponse>"
-        if not refused:
-            body = (
-                "<GetCallerIdentityResponse><GetCallerIdentityResult><Account>123456789012</Account>"
-                "</GetCallerIdentityResult></GetCallerIdentityResponse>"
-            )
-        self.send_response(400 if refused else 200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
+    def __init__(self, code: str, action: str, first: int = 1, last: int = 10**6) -> None:
+        self.code, self.action, self.first, self.last, self.calls = code, action, first, last, 0
 
-    def log_message(self, *_: object) -> None:
-        pass
+    def __call__(self, action: str) -> str | None:
+        self.calls += action == self.action
+        return self.code if action == self.action and self.first <= self.calls <= self.last else None
 
 
 @contextmanager
-def refusing(code: str, times: int, patch: pytest.MonkeyPatch) -> Iterator[type[_Refusing]]:
-    """A server in the place of AWS that refuses the first calls."""
-    handler = type("Refusing", (_Refusing,), {"code": code, "times": times})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        yield handler
-        server.shutdown()
-        thread.join()
+def refused(server: str, refusal: Refusal) -> Iterator[None]:
+    with refusing(server, refusal) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
+        yield
 
 
-def test_what_is_throttled_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    with refusing("Throttling", 2, monkeypatch) as server:
-        assert Account(REGION).number == "123456789012"
-        assert server.calls == 3
+def test_what_is_throttled_is_tried_again(aws: str, one: Path) -> None:
+    refusal = Refusal("Throttling", "DescribeStackEvents", first=2, last=5)
+    with refused(aws, refusal):
+        target().apply(wanted(NAME, one))
+    assert refusal.calls > refusal.last
+    assert_same(target().infer(NAME, {"x": X}).outputs, one, {"x": X})
 
 
-def test_expired_credentials_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with refusing("ExpiredToken", 99, monkeypatch) as server:
-        with pytest.raises(RemoteError, match="ExpiredToken") as caught:
-            target().status()
-        assert "have expired" in (caught.value.hint or "")
-        assert server.calls == 1
+def test_what_is_throttled_for_too_long_is_said(aws: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, refused(aws, Refusal("Throttling", "GetCallerIdentity")):
+        patch.setattr("lamella.targets.aws.account.ATTEMPTS", 2)
+        with pytest.raises(RemoteError, match=r"AWS refuses sts:get_caller_identity: Throttling") as caught:
+            target().find(NAME)
+    assert caught.value.hint == "AWS takes no more calls for a moment: run it again, it goes on where it stopped"
+
+
+def test_expired_credentials_are_said(aws: str) -> None:
+    refusal = Refusal("ExpiredToken", "DescribeStacks")
+    with refused(aws, refusal), pytest.raises(RemoteError, match="ExpiredToken") as caught:
+        target().status()
+    assert "have expired" in (caught.value.hint or "")
+    assert refusal.calls == 1
+
+
+def test_credentials_that_expire_meanwhile_lose_nothing(aws: str, one: Path) -> None:
+    """The second change set cannot be made any more: nor can what is there be taken away, which the next run uses."""
+    with refused(aws, Expiring("CreateChangeSet", 2)):
+        with pytest.raises(RemoteError, match=r"ExpiredToken.* could not be removed: .*ExpiredToken") as caught:
+            target().apply(wanted(NAME, one))
+        for said in ("have expired", "used by the next run", "lamella delete"):
+            assert said in (caught.value.hint or "")
+    assert stacks() == ["lamella-faulty-dev"]
+    target().apply(wanted(NAME, one))
+    assert_same(target().infer(NAME, {"x": X}).outputs, one, {"x": X})
+    with refused(aws, Expiring("DeleteStack", 1)), pytest.raises(RemoteError, match="ExpiredToken") as caught:
+        target().delete(NAME)
+    assert "have expired" in (caught.value.hint or "")
+    target().delete(NAME)
+    assert everything(NAME) == []
+
+
+class Expiring(Refusal):
+    """Refuses everything from one call on."""
+
+    def __init__(self, action: str, first: int) -> None:
+        super().__init__("ExpiredToken", action, first)
+
+    def __call__(self, action: str) -> str | None:
+        return self.code if super().__call__(action) or self.calls >= self.first else None
+
+
+def test_who_may_not_deploy_is_told_what_is_needed(aws: str, one: Path) -> None:
+    refusal = Refusal("AccessDenied", "CreateChangeSet")
+    with refused(aws, refusal), pytest.raises(RemoteError, match="AccessDenied") as caught:
+        target().apply(wanted(NAME, one))
+    assert "lamella iam-policy" in (caught.value.hint or "")
+    assert everything(NAME) == []
 
 
 def test_missing_credentials_and_profiles_are_said(monkeypatch: pytest.MonkeyPatch, one: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import typer
@@ -39,8 +40,15 @@ def iam_policy(
     from json import dumps
 
     from lamella.errors import UsageError
+    from lamella.targets.aws.checks import check_region
     from lamella.targets.aws.iam_policies import iam_policies, needed
 
+    if account != "*" and not re.fullmatch(r"\d{12}", account):
+        raise UsageError(
+            f"`{account}` is no account of AWS", hint="give its twelve digits: `aws sts get-caller-identity`"
+        )
+    if region != "*":
+        check_region(region)
     found = iam_policies(purpose, partition=partition, region=region, account=account)
     if part is not None and part > len(found):
         raise UsageError(f"there is no part {part}", hint=f"`{purpose}` has {len(found)}")

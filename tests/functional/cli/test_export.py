@@ -125,3 +125,21 @@ def test_each_part_of_a_policy_can_be_handed_to_iam(capsys: pytest.CaptureFixtur
     assert [reason["sid"] for reason in told["reasons"]] == sids
     assert main(["iam-policy", "run", "--reasons"]) == 0
     assert "lambda:InvokeFunctionUrl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--account", "1234"], "`1234` is no account of AWS"),
+        (["--account", "123456789012 "], "is no account of AWS"),
+        (["--region", "mars"], "`mars` is no region of AWS"),
+    ],
+)
+def test_a_policy_is_for_an_account_and_region_that_can_be(
+    flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["iam-policy", "deploy", *flags]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert said in printed.err
+    assert "hint:" in printed.err

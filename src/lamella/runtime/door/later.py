@@ -4,6 +4,8 @@
 requests/ID/request   what was asked
 results/ID            `running` (and which execution), then the answer; both expire
 ```
+
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-async.html (events by which a door invokes itself)
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def door_statements(names: Names, settings: Settings, door: str, models: Sequenc
         found.append(_on_machines("Executions", ["states:DescribeExecution"], names, standard, runs=True))
     if invoked:
         found.append(next_statement(invoked))
-    if settings.asynchronous:
+    if settings.asynchronous and len(standard) < len(machines):  # the others answer later by invoking the door itself
         found.append(statement("Later", ["lambda:InvokeFunction"], sub(f"{function_arn(door)}:*")))
     return found
 

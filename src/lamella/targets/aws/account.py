@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from lamella.stores.base import Store
 
 ATTEMPTS = 8
-"""Of each call that AWS throttles or fails to answer; boto3 waits longer and longer in between."""
+"""Of each call that AWS throttles or fails to answer; boto3 waits longer and longer in between.
+
+https://docs.aws.amazon.com/boto3/latest/guide/retries.html
+"""
 
 _CONNECT_S, _READ_S = 10.0, 910.0  # a function may take 900 s
 _ELSEWHERE = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SFN")  # a server that stands for AWS; boto3 finds it, too

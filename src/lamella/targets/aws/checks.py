@@ -64,14 +64,23 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9/_.-]*/")
 
 
+def check_region(region: str) -> None:
+    """Refuse what cannot be the name of a region.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    if not _REGION.fullmatch(region):
+        raise UsageError(f"`{region}` is no region of AWS", hint="give one such as `eu-central-1`")
+
+
 def check_settings(settings: Settings) -> None:
     """Refuse settings that contradict each other, or that AWS does not offer.
 
     Raises:
         UsageError: The text names both sides and the limit.
     """
-    if not _REGION.fullmatch(settings.region):
-        raise UsageError(f"`{settings.region}` is no region of AWS", hint="give one such as `eu-central-1`")
+    check_region(settings.region)
     _check_choices(settings)
     _check_base_image(settings)
     _check_mount(settings)
@@ -114,10 +123,10 @@ def check_release(settings: Settings, release: Release) -> None:
             )
         if kind == "express":
             _check_express(release, model.name)
-    if settings.has_front_door and release.door is None:
-        raise UsageError("a front door needs a function behind it", hint="deploy with the door's function")
     if needs_door(settings, release.models) and not any(function.is_door for function in release.functions):
         raise UsageError("these models need a door of their own", hint="deploy with the door's function")
+    if settings.has_front_door and release.door is None:
+        raise UsageError("a front door needs a function behind it", hint="deploy with the door's function")
 
 
 def check_kept(releases: Sequence[Release]) -> None:

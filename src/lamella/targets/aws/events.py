@@ -57,8 +57,11 @@ def notifications(events: ObjectEvents) -> Json:
 
 
 def queue_statement() -> Json:
-    """Reading the queue. https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html."""
-    actions = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+    """Reading the queue: what AWS's own policy for that has, `AWSLambdaSQSQueueExecutionRole`.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+    """
+    actions = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
     return statement("Queue", actions, att(QUEUE, "Arn"))
 
 

@@ -1,4 +1,7 @@
-"""The logs of a deployment's functions, as CloudWatch keeps them."""
+"""The logs of a deployment's functions, as CloudWatch keeps them.
+
+https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
+"""
 
 from __future__ import annotations
 

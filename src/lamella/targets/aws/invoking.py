@@ -1,4 +1,8 @@
-"""Functions and workflows on AWS, called with the user's own credentials."""
+"""Functions and workflows on AWS, called with the user's own credentials.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html (types of invocation, `FunctionError`, the log's tail)
+https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartSyncExecution.html
+"""
 
 from __future__ import annotations
 

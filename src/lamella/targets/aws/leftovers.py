@@ -1,4 +1,8 @@
-"""What is left of a deployment after it was deleted: asked of each service, not assumed."""
+"""What is left of a deployment after it was deleted: asked of each service, not assumed.
+
+Not of the Resource Groups Tagging API, which answers with what had tags once, and may have been deleted since.
+https://docs.aws.amazon.com/resourcegroupstagging/latest/APIReference/API_GetResources.html
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,15 @@ from collections.abc import Callable, Sequence
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.stacks import Resource
 
-_GONE = ("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "ResourceNotFoundException", "StateMachineDoesNotExist")
+_GONE = (
+    "404",
+    "NoSuchBucket",
+    "NoSuchEntity",
+    "NotFound",
+    "NotFoundException",
+    "ResourceNotFoundException",
+    "StateMachineDoesNotExist",
+)
 
 
 def leftovers(account: Account, resources: Sequence[Resource]) -> list[str]:
@@ -25,6 +37,14 @@ def leftovers(account: Account, resources: Sequence[Resource]) -> list[str]:
         for resource in resources
         if resource.kind in _ASKED and _ASKED[resource.kind](account, resource.physical)
     ]
+
+
+def _api(account: Account, name: str) -> bool:
+    return account.try_call("apigatewayv2", "get_api", *_GONE, ApiId=name) is not None
+
+
+def _schedule(account: Account, name: str) -> bool:
+    return account.try_call("scheduler", "get_schedule", *_GONE, Name=name) is not None
 
 
 def _bucket(account: Account, name: str) -> bool:
@@ -54,11 +74,14 @@ def _state_machine(account: Account, arn: str) -> bool:
     return found is not None and found.get("status") != "DELETING"  # it waits for what runs
 
 
+# Of queues AWS tells for up to a minute after they are gone, so that there is no use in asking.
 _ASKED: dict[str, Callable[[Account, str], bool]] = {
+    "AWS::ApiGatewayV2::Api": _api,
     "AWS::ECR::Repository": _repository,
     "AWS::IAM::Role": _role,
     "AWS::Lambda::Function": _function,
     "AWS::Logs::LogGroup": _log_group,
     "AWS::S3::Bucket": _bucket,
+    "AWS::Scheduler::Schedule": _schedule,
     "AWS::StepFunctions::StateMachine": _state_machine,
 }

@@ -1,4 +1,12 @@
-"""What AWS says no with, in Lamella's terms: what was asked, AWS's reason, and the way out. Never a credential."""
+"""What AWS says no with, in Lamella's terms: what was asked, AWS's reason, and the way out. Never a credential.
+
+Each service has its own names for the same reasons:
+
+- https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/CommonErrors.html (those of STS and IAM, too)
+- https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors
+- https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+- https://docs.aws.amazon.com/step-functions/latest/apireference/CommonErrors.html
+"""
 
 from __future__ import annotations
 

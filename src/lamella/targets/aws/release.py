@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from lamella.errors import LamellaError
+from lamella.packaging.door import HANDLER as DOOR_HANDLER
 from lamella.targets.aws.settings import Settings, WorkflowKind
 from lamella.workflow.steps import Step, Workflow
 
@@ -159,11 +160,8 @@ class Release:
 
     @property
     def door(self) -> Function | None:
-        """The function that answers the world: one of its own, or that of the only slice; None: there is none."""
-        for function in self.functions:
-            if function.is_door:
-                return function
-        return self.functions[0] if len(self.functions) == 1 else None
+        """The function that answers the world: one of its own, or the only slice's; None: none was made for that."""
+        return next((each for each in self.functions if each.is_door or each.handler == DOOR_HANDLER), None)
 
     def with_function(self, changed: Function) -> Release:
         """The same with another function of that name."""

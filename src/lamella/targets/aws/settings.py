@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lamella.platforms.base import Architecture
@@ -122,6 +122,10 @@ class Settings:
         """Whether a function takes requests for whole models: from outside, from the bucket, or to answer later."""
         outside = self.http_api is not None or self.function_url
         return outside or self.asynchronous or self.s3_events is not None
+
+    def without_doors(self) -> Settings:
+        """The same for a release that was made to be reached through the API of AWS alone."""
+        return replace(self, http_api=None, function_url=False, asynchronous=False, s3_events=None)
 
     def check(self) -> None:
         """Refuse what contradicts itself, or what AWS does not offer.

@@ -186,7 +186,8 @@ class Stacks:
             **({"OnStackFailure": "DELETE"} if is_new else {}),
             **body,
         )
-        change, stack = {"ChangeSetName": made["Id"]}, str(made["StackId"])
+        stack = str(made["StackId"])
+        change = {"ChangeSetName": made["Id"], "StackName": stack}  # rights to a change set are those to its stack
         while (found := self._account.call("cloudformation", "describe_change_set", **change))["Status"] in _PENDING:
             time.sleep(self._poll_s)
         if found["Status"] != "FAILED":
@@ -306,6 +307,8 @@ def _way_out(failed: Sequence[Progress]) -> str:
         return (
             "something of that name is there already, perhaps of a deployment that was not deleted; choose another name"
         )
+    if "memorysize" in said:  # https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html (new accounts)
+        return "a new account may give a function 3,008 MB: ask for less (`--memory`, more slices), or AWS for more"
     if "limit" in said or "quota" in said or "unreserved" in said:
         return "ask AWS for a higher quota (Service Quotas), or for less: `--concurrency`, `--memory`"
     if "not authorized" in said or "accessdenied" in said or "access denied" in said:

@@ -414,7 +414,7 @@ class AwsTarget:
         except LamellaError as other:
             raise RemoteError(
                 f"{error}; and what was made until then could not be removed: {other}",
-                hint="run it again, or `lamella delete`",
+                hint=f"{other.hint or 'see the reason'}; what is there is used by the next run, or `lamella delete`d",
             ) from error
 
     def _remove(self, names: Names) -> list[Resource]:

@@ -56,6 +56,8 @@ def template(names: Names, settings: Settings, releases: Sequence[Release], *, l
     """
     kept = tuple(releases)
     current = next(release for release in kept if release.number == live)
+    if current.door is None:  # nor was one asked for when it was new
+        settings = settings.without_doors()
     told = None if settings.s3_events is None else notifications(settings.s3_events)
     images = any(isinstance(each.code, ImageCode) for release in kept for each in release.functions)
     found = {**storage(names, settings, notifications=told, images=images), **mount_resources(names, settings)}
@@ -63,7 +65,7 @@ def template(names: Names, settings: Settings, releases: Sequence[Release], *, l
         found |= _function(names, settings, kept, function_name, live)
     found |= workflow_resources(names, settings, current, kept)
     found |= warmth(names, settings, current)
-    if settings.has_front_door and current.door is not None:
+    if current.door is not None:
         found |= door_resources(names, settings, current.door)
         if settings.s3_events is not None:
             found |= event_resources(names, settings, settings.s3_events, current.door)

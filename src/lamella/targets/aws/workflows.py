@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from lamella.targets.aws.access import function_arn
+from lamella.targets.aws.access import function_arn, machine_arn
 from lamella.targets.aws.functions import invoked
 from lamella.targets.aws.intrinsics import (
     Json,
@@ -68,7 +68,8 @@ def entrance(names: Names, settings: Settings, release: Release, model: Model, *
     """
     kind = model.kind(settings)
     if kind in ("express", "standard"):
-        arn = f"${{{machine_id(names, model.name)}}}"
+        # From inside by its name: a door that is kept may belong to a release whose workflow is not there for now.
+        arn = machine_arn(names, model.name) if inside else f"${{{machine_id(names, model.name)}}}"
     else:
         first = release.first(model)
         arn = first.name if inside and release.door == first else f"${{{invoked(settings, release, first)}}}"

@@ -8,6 +8,7 @@ from tests.aws_stacks import DELIVERIES, DOORS, chain, release, settings, side_b
 
 from lamella.errors import UsageError
 from lamella.targets.aws.checks import check_release
+from lamella.targets.aws.release import HANDLER
 from lamella.targets.aws.settings import Budget, HttpApi, ObjectEvents
 
 MOUNT = {"delivery": "mount", "mount": "efs"}
@@ -97,11 +98,12 @@ def test_an_express_workflow_is_not_asked_to_outlive_itself() -> None:
 
 def test_a_front_door_needs_a_function_behind_it() -> None:
     chosen = settings(**DOORS)
-    found = release(chosen, chain(2))
-    check_release(chosen, found)
-    without = replace(found, functions=tuple(each for each in found.functions if not each.is_door))
-    with pytest.raises(UsageError, match="a front door needs"):
-        check_release(chosen, without)
+    for slices, said in ((2, "a door of their own"), (1, "a front door needs")):
+        found = release(chosen, chain(slices))
+        check_release(chosen, found)
+        slices_alone = tuple(replace(each, handler=HANDLER) for each in found.functions if not each.is_door)
+        with pytest.raises(UsageError, match=said):
+            check_release(chosen, replace(found, functions=slices_alone))
 
 
 def test_a_single_slice_on_a_mount_is_no_door() -> None:

@@ -14,7 +14,7 @@ from lamella.packaging.door import HANDLER
 from lamella.targets.aws.checks import check_kept
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Release
-from lamella.targets.aws.settings import HttpApi, ObjectEvents, Settings
+from lamella.targets.aws.settings import DEFAULT_CONCURRENCY, Budget, HttpApi, ObjectEvents, Settings
 from lamella.targets.aws.template import foundation, published, template
 
 ALL = [
@@ -83,6 +83,25 @@ def test_references_resolve_and_never_go_in_circles(chosen: dict[str, Any], slic
         needs = {name: others - ready for name, others in needs.items() if name not in ready}
 
 
+@pytest.mark.parametrize("workflow", ["express", "standard", "direct"])
+@pytest.mark.parametrize(("first", "second"), [(1, 3), (3, 1), (2, 3), (1, 1)])
+@pytest.mark.parametrize(("before", "after"), [({}, DOORS), (DOORS, {}), (DOORS, DOORS)])
+def test_references_resolve_whichever_release_is_live(
+    workflow: str, first: int, second: int, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """Also where only one of them has doors, or only one has a workflow."""
+    old, new = settings(workflow=workflow, **before), settings(workflow=workflow, **after)
+    kept = [
+        published(NAMES, old, release(old, chain(first))),
+        published(NAMES, new, release(new, chain(second), number=2, digest="1" * 64)),
+    ]
+    for live, doors in ((1, before and after), (2, after)):
+        found = template(NAMES, new, kept, live=live)
+        needs = set().union(*map(needed_by, found["Resources"].values()), needed_by(found["Outputs"]))
+        assert needs <= found["Resources"].keys()
+        assert bool(of_type(found, "Lambda::Url")) is bool(of_type(found, "Lambda::EventSourceMapping")) is bool(doors)
+
+
 @pytest.mark.parametrize(("chosen", "slices"), ALL)
 def test_nothing_is_open_to_everybody(chosen: dict[str, Any], slices: int) -> None:
     found = stack(settings(**chosen), chain(slices))
@@ -121,6 +140,38 @@ def test_everything_that_can_be_tagged_is(chosen: dict[str, Any], slices: int) -
         for name, entry in of_type(found, kind).items():
             tags = {tag["Key"]: tag["Value"] for tag in entry["Tags"]}
             assert tags == {"team": "vision", "lamella:deployment": "bert", "lamella:stage": "dev"}, name
+
+
+@pytest.mark.parametrize(("chosen", "slices"), ALL)
+def test_every_function_is_capped_and_its_log_ends(chosen: dict[str, Any], slices: int) -> None:
+    """Also where nobody chose a cap, or a time to keep logs."""
+    found = stack(settings(**chosen), chain(slices))
+    for name, entry in of_type(found, "Lambda::Function").items():
+        assert entry["ReservedConcurrentExecutions"] in (1, DEFAULT_CONCURRENCY), name
+        assert entry["LoggingConfig"]["LogGroup"]["Ref"] in of_type(found, "Logs::LogGroup")
+    assert {entry["RetentionInDays"] for entry in of_type(found, "Logs::LogGroup").values()} == {14}
+
+
+@pytest.mark.parametrize(("chosen", "slices"), ALL)
+def test_the_bucket_is_private_and_encrypted_and_what_passes_ends(chosen: dict[str, Any], slices: int) -> None:
+    found = stack(settings(**chosen), chain(slices))
+    [bucket] = of_type(found, "S3::Bucket").values()
+    [encryption] = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert encryption["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
+    ends = {rule.get("Prefix"): rule.get("ExpirationInDays") for rule in bucket["LifecycleConfiguration"]["Rules"]}
+    assert (ends["requests/"], ends["results/"]) == (1, 1)
+    [policy] = of_type(found, "S3::BucketPolicy").values()
+    [tls] = [entry for entry in policy["PolicyDocument"]["Statement"] if entry["Sid"] == "TlsOnly"]
+    assert (tls["Effect"], tls["Action"], tls["Principal"]) == ("Deny", "s3:*", "*")
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_a_budget_tells_of_what_was_spent_and_of_what_will_be() -> None:
+    [found] = of_type(stack(settings(budget=Budget(20, "me@example.com")), chain(1)), "Budgets::Budget").values()
+    assert found["Budget"]["BudgetLimit"] == {"Amount": 20, "Unit": "USD"}
+    assert found["Budget"]["CostFilters"] == {"TagKeyValue": ["user:lamella:deployment$bert"]}
+    notices = [entry["Notification"] for entry in found["NotificationsWithSubscribers"]]
+    assert [(each["NotificationType"], each["Threshold"]) for each in notices] == [("ACTUAL", 80), ("FORECASTED", 100)]
 
 
 def test_a_slice_reads_its_own_weights_and_no_others() -> None:
@@ -290,7 +341,8 @@ def test_the_door_knows_how_each_model_is_started() -> None:
     variables = found["Resources"][function_of(found, "door")]["Properties"]["Environment"]["Variables"]
     known = json.loads(variables["LAMELLA_WORKFLOW"]["Fn::Sub"])
     assert {name: entry["kind"] for name, entry in known.items()} == {"first": "express", "second": "single"}
-    assert known["first"]["arn"].removeprefix("${").removesuffix("}") in of_type(found, "StepFunctions::StateMachine")
+    machine = known["first"]["arn"].rpartition(":")[2]
+    assert machine in {entry["StateMachineName"] for entry in of_type(found, "StepFunctions::StateMachine").values()}
     assert known["second"]["arn"].removeprefix("${").removesuffix("}") in of_type(found, "Lambda::Alias")
     assert all(entry["inline_bytes"] > 0 for entry in known.values())
 
