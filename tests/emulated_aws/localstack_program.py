@@ -39,7 +39,8 @@ import psutil
 from localstack.services.lambda_ import provider
 from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
-from localstack_gaps import fill  # beside this file
+from file_systems import fill_file_systems, mounting  # beside this file
+from localstack_gaps import fill
 
 
 def free_port() -> int:
@@ -78,7 +79,7 @@ class Emulated(runtime_executor.RuntimeExecutor):
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command,
+                mounting(self.function_version, command),
                 env=environment,
                 cwd=task,
                 stdout=log,
@@ -207,6 +208,7 @@ def main() -> None:
     for module in (execution_environment, version_manager, provider):
         module.get_runtime_executor = lambda: Emulated
     fill()
+    fill_file_systems(Path(tempfile.gettempdir()) / "file-systems")
     from localstack.runtime.main import main as run
 
     sys.argv = sys.argv[:1]

@@ -78,7 +78,17 @@ def everything(name: str) -> list[str]:
         *(role["RoleName"] for role in client("iam").list_roles()["Roles"]),
         *client("sqs").list_queues().get("QueueUrls", ()),
     ]
-    return [each for each in found if f"lamella-{name}" in each]
+    return [each for each in found if f"lamella-{name}" in each] + tagged(name)
+
+
+def tagged(name: str) -> list[str]:
+    """File systems and networks, which have no names."""
+    systems = client("efs").describe_file_systems()["FileSystems"]
+    asked = [{"Name": "tag:lamella:deployment", "Values": [name]}]
+    return [
+        *(each["FileSystemId"] for each in systems if {"Key": "lamella:deployment", "Value": name} in each["Tags"]),
+        *(each["VpcId"] for each in client("ec2").describe_vpcs(Filters=asked)["Vpcs"]),
+    ]
 
 
 def remove_all() -> None:

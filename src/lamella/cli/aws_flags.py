@@ -26,6 +26,15 @@ def _flags(  # a signature, from which the verb gets its flags
         typer.Option("--architecture", envvar="LAMELLA_ARCHITECTURE", rich_help_panel=AWS, help="Of functions."),
     ] = "x86_64",
     python: Annotated[str, typer.Option("--python", metavar="X.Y", rich_help_panel=AWS, help="Of functions.")] = "3.13",
+    file_system: Annotated[
+        Literal["efs", "s3-files"] | None,
+        typer.Option(
+            "--file-system",
+            rich_help_panel=AWS,
+            help="For `--delivery mount`: EFS, which is the default, or S3 Files, the bucket itself.",
+            show_default=False,
+        ),
+    ] = None,
     workflow: Annotated[
         Literal["express", "standard", "direct"],
         typer.Option(
@@ -146,6 +155,7 @@ def settings_of(aws: Chosen) -> dict[str, Any]:
     return {
         "architecture": aws["architecture"],
         "python": aws["python"],
+        "mount": aws["file_system"],
         "workflow": aws["workflow"],
         "http_api": _http_api(aws),
         "function_url": aws["function_url"],

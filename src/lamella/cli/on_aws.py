@@ -153,7 +153,7 @@ def _price(wanted: Wanted, preview: Preview) -> Estimate:
     from lamella.targets.aws.price import Usage, estimate
 
     billed = {function.name: BILLED_MS for function in preview.release.functions if not function.is_door}
-    usage = Usage(requests=_REQUESTS, billed_ms=billed)
+    usage = Usage(requests=_REQUESTS, billed_ms=billed, weights_bytes=preview.weights_bytes)
     return estimate(preview.settings, preview.release, usage, platform=wanted.platform)
 
 

@@ -42,6 +42,7 @@ def build_models(
     architecture: str | None = None,
     python: str | None = None,
     door: bool = False,
+    mounted_at: str | None = None,
 ) -> list[BuiltModel]:
     """Package every model, or find packages again that were built before.
 
@@ -53,6 +54,7 @@ def build_models(
         architecture: Of the functions; this machine's by default.
         python: Of the functions; this process's minor version by default.
         door: Whether the only function of a deployment is its door as well.
+        mounted_at: Where functions see a mount that is not reached from here.
 
     Raises:
         UsageError: A name is too long for a function.
@@ -74,6 +76,7 @@ def build_models(
             delivery=wanted.delivery,
             store=store,
             mount=wanted.mount,
+            mounted_at=mounted_at,
             door=name if door and len(manifests) == len(manifest.slices) == 1 else None,
         )
         built.append(BuiltModel(name, manifest, tuple(packages)))

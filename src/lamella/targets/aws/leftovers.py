@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 from lamella.targets.aws.account import Account
 from lamella.targets.aws.stacks import Resource
 
-_GONE = ("404", "NoSuchBucket", "NoSuchEntity", "NotFound", "ResourceNotFoundException", "StateMachineDoesNotExist")
+_GONE = (
+    "404",
+    "FileSystemNotFound",
+    "InvalidVpcID.NotFound",
+    "NoSuchBucket",
+    "NoSuchEntity",
+    "NotFound",
+    "ResourceNotFoundException",
+    "StateMachineDoesNotExist",
+)
 
 
 def leftovers(account: Account, resources: Sequence[Resource]) -> list[str]:
@@ -31,6 +40,15 @@ def _bucket(account: Account, name: str) -> bool:
     return account.try_call("s3", "head_bucket", *_GONE, Bucket=name) is not None
 
 
+def _file_system(account: Account, name: str) -> bool:
+    found = account.try_call("efs", "describe_file_systems", *_GONE, FileSystemId=name)
+    return found is not None and any(each["LifeCycleState"] != "deleted" for each in found["FileSystems"])
+
+
+def _bucket_file_system(account: Account, name: str) -> bool:
+    return account.try_call("s3files", "get_file_system", *_GONE, fileSystemId=name) is not None
+
+
 def _function(account: Account, name: str) -> bool:
     return account.try_call("lambda", "get_function", *_GONE, FunctionName=name) is not None
 
@@ -38,6 +56,10 @@ def _function(account: Account, name: str) -> bool:
 def _log_group(account: Account, name: str) -> bool:
     found = account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name)
     return any(group["logGroupName"] == name for group in found)
+
+
+def _network(account: Account, name: str) -> bool:
+    return account.try_call("ec2", "describe_vpcs", *_GONE, VpcIds=[name]) is not None
 
 
 def _role(account: Account, name: str) -> bool:
@@ -50,9 +72,12 @@ def _state_machine(account: Account, arn: str) -> bool:
 
 
 _ASKED: dict[str, Callable[[Account, str], bool]] = {
+    "AWS::EC2::VPC": _network,
+    "AWS::EFS::FileSystem": _file_system,
     "AWS::IAM::Role": _role,
     "AWS::Lambda::Function": _function,
     "AWS::Logs::LogGroup": _log_group,
     "AWS::S3::Bucket": _bucket,
+    "AWS::S3Files::FileSystem": _bucket_file_system,
     "AWS::StepFunctions::StateMachine": _state_machine,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from importlib.resources import files
 
 from lamella.targets.aws.access import NETWORK_REASON, log_statement, network_statements
@@ -33,6 +34,16 @@ MOUNT_TARGETS = ("MountTargetA", "MountTargetB")
 
 _USER: Json = {"Uid": "1000", "Gid": "1000"}
 _LOADER_MB, _LOADER_S = 1769, 900
+
+
+def loader_code() -> str:
+    """The loader's code, as CloudFormation carries it."""
+    return files(__package__).joinpath("loader.py").read_text(encoding="utf-8")
+
+
+def loader_digest() -> str:
+    """What tells one loader's code from another's: an earlier Lamella's may want to be asked otherwise."""
+    return sha256(loader_code().encode()).hexdigest()[:16]
 
 
 def mount_resources(names: Names, settings: Settings) -> Resources:
@@ -166,7 +177,7 @@ def _loader(names: Names, settings: Settings) -> Resources:
     properties: Json = {
         "FunctionName": names.loader,
         "Description": "Lamella: copies files from the bucket to the file system",
-        "Code": {"ZipFile": files(__package__).joinpath("loader.py").read_text(encoding="utf-8")},
+        "Code": {"ZipFile": loader_code()},
         "Runtime": f"python{settings.python}",
         "Handler": "index.handle",
         "Architectures": [settings.architecture],

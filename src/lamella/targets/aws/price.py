@@ -181,11 +181,11 @@ class _Month:
             yield Line("queue", requests * _QUEUE_REQUESTS * costs["queue_request_usd"], True)
 
     def _stored(self) -> Iterator[Line]:
-        """Packages of all releases, taken as if each were another; weights once."""
+        """Packages of all releases, taken as if each were another; weights once. To EFS the bucket only passes them."""
         object_usd, costs = self.platform.pricing.object_gb_month_usd, prices()
         zipped = sum(each.package_bytes for each in self.release.functions if isinstance(each.code, ZipCode))
         images = sum(each.package_bytes for each in self.release.functions) - zipped
-        in_bucket = self.kept * zipped + self.usage.weights_bytes
+        in_bucket = self.kept * zipped + (0 if self.settings.mount == "efs" else self.usage.weights_bytes)
         yield Line("objects: stored", in_bucket / GB * object_usd, False)
         yield Line("images", self.kept * images / GB * costs["repository_gb_month_usd"], False)
         if self.settings.mount == "efs":

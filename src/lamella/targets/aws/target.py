@@ -14,15 +14,26 @@ from lamella.targets.aws.bucket import DeploymentBucket
 from lamella.targets.aws.checks import check_release
 from lamella.targets.aws.following import LogFollower
 from lamella.targets.aws.history import known, numbered, reserved, with_version
+from lamella.targets.aws.intrinsics import Json
 from lamella.targets.aws.leftovers import leftovers
+from lamella.targets.aws.loading import Loading
+from lamella.targets.aws.mounts import loader_digest
 from lamella.targets.aws.naming import Names
-from lamella.targets.aws.preflight import check_quotas
+from lamella.targets.aws.network_interfaces import await_interfaces
+from lamella.targets.aws.preflight import check_network, check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
 from lamella.targets.aws.release import Release, ZipCode
-from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build, check_wanted
+from lamella.targets.aws.releasing import (
+    ANY_STORE,
+    PACKAGES,
+    Releasing,
+    build,
+    check_wanted,
+    weights_bytes,
+)
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.stacks import Progress, Resource, Stacks
-from lamella.targets.aws.template import foundation, published, template
+from lamella.targets.aws.template import foundation, mount_of, published, template
 from lamella.targets.aws.template import written as text_of
 from lamella.targets.base import (
     DEFAULT_STAGE,
@@ -53,11 +64,13 @@ class Preview:
         changes: To functions.
         settings: How it would be set up.
         release: What would be deployed; packages count with the bytes that they unpack to.
+        weights_bytes: What lies in the bucket or on the file system, beside packages.
     """
 
     changes: tuple[Change, ...]
     settings: Settings
     release: Release
+    weights_bytes: int
 
 
 class AwsTarget:
@@ -81,6 +94,7 @@ class AwsTarget:
         settings.check()
         self._settings, self._poll_s = settings, poll_s
         self._account = account or Account(settings.region, profile=settings.profile)
+        self._told = told or (lambda _: None)
         self._stacks = Stacks(self._account, told=told, poll_s=poll_s)
 
     def diff(self, wanted: Wanted) -> list[Change]:
@@ -98,7 +112,7 @@ class AwsTarget:
         release = Releasing(names, settings, None).release(1, wanted, built)
         check_release(settings, release)
         there = None if found is None else found.deployment
-        return Preview(tuple(changes(there, functions_of(wanted, built))), settings, release)
+        return Preview(tuple(changes(there, functions_of(wanted, built))), settings, release, weights_bytes(built))
 
     def apply(self, wanted: Wanted) -> Deployment:
         """Deploy a new version of all functions, and let it answer as soon as all of them are there.
@@ -116,6 +130,7 @@ class AwsTarget:
         names, settings = self._names(wanted.name, wanted.stage), self._settings_of(wanted)
         self._stacks.settle(names.stack)
         outputs = self._outputs(names)
+        check_mount(wanted, settings, outputs)
         found = None if outputs is None else self._record(names, outputs)
         try:
             return self._apply(wanted, names, settings, outputs, found)
@@ -132,20 +147,41 @@ class AwsTarget:
         outputs: Mapping[str, str] | None,
         found: Record | None,
     ) -> Deployment:
-        tags, number = names.tags(dict(settings.tags)), 1 if found is None else max(found.functions) + 1
+        number = 1 if found is None else max(found.functions) + 1
         # What is wrong is found before anything is made; only weights that go to the bucket need it first.
-        early = self._built(wanted, names, settings, found) if wanted.delivery == "package" else None
-        if outputs is None:
-            self._remove(names)  # what an earlier run could not make
-            outputs = self._stacks.apply(names.stack, text_of(foundation(names, settings)), tags=tags)
+        early = self._built(wanted, names, settings, found) if wanted.delivery != "object-store" else None
+        if settings.mount is not None and (outputs is None or mount_of(outputs) is None):
+            check_network(self._account)
+        outputs = self._founded(names, settings, outputs, found)
         built = early or self._built(wanted, names, settings, found)
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
+        if settings.mount is not None:
+            self._loading(outputs).bring([file for model in built for each in model.packages for file in each.mounted])
         release = published(names, settings, Releasing(names, settings, bucket).release(number, wanted, built))
         version = self._version(wanted, number, built, bucket)
         record = with_version(found, wanted, settings, version, release)
         bucket.write(KEY, written(record.at(number if found is None else found.deployment.live)))
-        self._update(names, record, bucket, tags)
-        return self._finished(names, record, bucket)
+        self._update(names, record, outputs)
+        return self._finished(names, record, outputs)
+
+    def _founded(
+        self, names: Names, settings: Settings, outputs: Mapping[str, str] | None, found: Record | None
+    ) -> Mapping[str, str]:
+        """What the stack says, once it has all that must be there before a release."""
+        if outputs is None:
+            self._remove(names)  # what an earlier run could not make
+            return self._changed(names, settings, foundation(names, settings))
+        if settings.mount is None or not _lacks_mount(settings, outputs):
+            return outputs
+        if found is None:
+            return self._changed(names, settings, foundation(names, settings))
+        whole = template(names, found.settings, found.releases, live=found.deployment.live, mount=settings.mount)
+        return self._changed(names, found.settings, whole, DeploymentBucket(self._account, outputs["Bucket"]))
+
+    def _loading(self, outputs: Mapping[str, str]) -> Loading:
+        """What brings files to the deployment's file system."""
+        store = self._account.store(f"s3://{outputs['Bucket']}")
+        return Loading(self._account, store, outputs.get("Loader"), told=self._told, poll_s=self._poll_s)
 
     def _built(self, wanted: Wanted, names: Names, settings: Settings, found: Record | None) -> list[BuiltModel]:
         """The models as packages, once nothing speaks against deploying them."""
@@ -155,20 +191,29 @@ class AwsTarget:
         check_quotas(self._account, settings, release, reserved=reserved(found))
         return built
 
-    def _update(self, names: Names, record: Record, bucket: DeploymentBucket, tags: Mapping[str, str]) -> None:
-        live = record.deployment.live
-        text = text_of(template(names, record.settings, record.releases, live=live))
-        self._stacks.apply(names.stack, text, tags=tags, place=lambda long: bucket.write(_TEMPLATE, long.encode()))
+    def _update(self, names: Names, record: Record, outputs: Mapping[str, str]) -> None:
+        live, mount = record.deployment.live, mount_of(outputs)
+        found = template(names, record.settings, record.releases, live=live, mount=mount)
+        self._changed(names, record.settings, found, DeploymentBucket(self._account, outputs["Bucket"]))
 
-    def _finished(self, names: Names, record: Record, bucket: DeploymentBucket) -> Deployment:
+    def _changed(
+        self, names: Names, settings: Settings, found: Json, bucket: DeploymentBucket | None = None
+    ) -> dict[str, str]:
+        """What the stack says once it is as a template says; a long one goes through the bucket."""
+        place = None if bucket is None else lambda long: bucket.write(_TEMPLATE, long.encode())
+        return self._stacks.apply(names.stack, text_of(found), tags=names.tags(dict(settings.tags)), place=place)
+
+    def _finished(self, names: Names, record: Record, outputs: Mapping[str, str]) -> Deployment:
         """Keep what is deployed now, with the numbers that AWS gave to versions."""
         numbers = {logical: arn.rpartition(":")[2] for logical, arn in self._versions(names).items()}
-        record = numbered(record, numbers)
+        record, bucket = numbered(record, numbers), DeploymentBucket(self._account, outputs["Bucket"])
         bucket.write(KEY, written(record))
         kept = [function for entries in record.functions.values() for function in entries]
         needed = {function.code.key for function in kept if isinstance(function.code, ZipCode)}
         needed |= {key for function in kept for key in function.weights}
         bucket.remove([key for place in (PACKAGES, _WEIGHTS) for key in bucket.keys(place) if key not in needed])
+        if mount_of(outputs) is not None:
+            self._loading(outputs).clean({folder for function in kept for folder in function.mounted_folders})
         return record.deployment
 
     def infer(
@@ -282,9 +327,9 @@ class AwsTarget:
                     f"`{found.key}` has no version before {found.live}", hint=f"the last {VERSIONS_KEPT} are kept"
                 )
             to = earlier[-1]
-        record, bucket = record.at(to), DeploymentBucket(self._account, outputs["Bucket"])
-        self._update(names, record, bucket, names.tags(dict(record.settings.tags)))
-        return self._finished(names, record, bucket)
+        record = record.at(to)
+        self._update(names, record, outputs)
+        return self._finished(names, record, outputs)
 
     def set_alias(self, name: str, alias: str, *, to: int | str | None, stage: str = DEFAULT_STAGE) -> Deployment:
         """Let a name stand for a version, which is kept as long as it does; with `to=None`, no longer.
@@ -338,12 +383,21 @@ class AwsTarget:
         for resource in resources:
             if resource.kind == "AWS::S3::Bucket":
                 DeploymentBucket(self._account, resource.physical).empty()
-        self._stacks.delete(names.stack)
+        self._delete(names, [resource.physical for resource in resources if resource.kind == "AWS::EC2::VPC"])
         for resource in resources:
             if resource.kind == "AWS::Logs::LogGroup":  # a function may have written while it was being deleted
                 missing, group = "ResourceNotFoundException", resource.physical
                 self._account.try_call("logs", "delete_log_group", missing, logGroupName=group)
         return resources
+
+    def _delete(self, names: Names, networks: Sequence[str]) -> None:
+        """Delete a stack; where network interfaces of functions keep it from that, once these are gone."""
+        try:
+            self._stacks.delete(names.stack)
+        except RemoteError:
+            if not networks or not await_interfaces(self._account, networks, told=self._told, poll_s=self._poll_s):
+                raise
+            self._stacks.delete(names.stack)
 
     def _names(self, name: str, stage: str) -> Names:
         return Names(name, stage, self._account.region, self._account.number)
@@ -425,3 +479,24 @@ class AwsTarget:
         """ARN of every published version in the stack, by its logical id."""
         found = self._stacks.resources(names.stack)
         return {each.logical: each.physical for each in found if each.kind == "AWS::Lambda::Version"}
+
+
+def check_mount(wanted: Wanted, settings: Settings, outputs: Mapping[str, str] | None) -> None:
+    """Refuse a file system of another kind than that which the stack has.
+
+    Raises:
+        UsageError: It has one.
+    """
+    there = None if outputs is None else mount_of(outputs)
+    if there is not None and settings.mount not in (None, there):
+        raise UsageError(
+            f"`{key_of(wanted.name, wanted.stage)}` has a file system of the kind `{there}`, for good",
+            hint=f"say `--file-system {there}`, or deploy under another name or stage",
+        )
+
+
+def _lacks_mount(settings: Settings, outputs: Mapping[str, str]) -> bool:
+    """Whether a stack has no file system yet, or a loader of another Lamella's."""
+    if settings.mount == "efs" and outputs.get("LoaderDigest") != loader_digest():
+        return True
+    return mount_of(outputs) != settings.mount
