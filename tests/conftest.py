@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,11 +18,17 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 
 @pytest.fixture(scope="session")
-def localstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def localstack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the emulated AWS keeps all that it has."""
+    return tmp_path_factory.mktemp("localstack")
+
+
+@pytest.fixture(scope="session")
+def localstack(localstack_folder: Path) -> Iterator[str]:
     """The URL of AWS's services, emulated on this machine; skips where what they need is not installed."""
     from tests.emulated_aws.server import localstack
 
-    with localstack(tmp_path_factory.mktemp("localstack")) as url:
+    with localstack(localstack_folder) as url:
         yield url
 
 

@@ -39,7 +39,7 @@ import psutil
 from localstack.services.lambda_ import provider
 from localstack.services.lambda_.invocation import execution_environment, runtime_executor, version_manager
 from localstack.services.lambda_.invocation.lambda_models import InvocationResult
-from file_systems import fill_file_systems, mounting  # beside this file
+from localstack_file_systems import fill_file_systems, mounting  # beside this file
 from localstack_gaps import fill
 
 

@@ -1,17 +1,36 @@
 """Models on a file system: brought there by the real loader, and mapped by functions that really run."""
 
+import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import models
-from tests.functional.aws import X, assert_same, bucket_of, client, everything, keys, remove_all, sliced, target, wanted
+from tests.emulated_aws.server import REGION
+from tests.functional.aws import (
+    X,
+    assert_same,
+    bucket_of,
+    client,
+    everything,
+    keys,
+    remove_all,
+    sliced,
+    stacks,
+    target,
+    wanted,
+)
 from tests.functional.test_aws import LARGE
 
+from lamella.errors import PlanError, UsageError
 from lamella.targets.aws.stacks import Progress
 from lamella.targets.aws.target import AwsTarget
+from lamella.targets.base import VERSIONS_KEPT
 
 NAME = "mounted"
 ON_MOUNT: dict[str, Any] = {"delivery": "mount"}
@@ -30,6 +49,18 @@ def mounting(kind: str = "efs", **chosen: Any) -> AwsTarget:
     return target(delivery="mount", mount=kind, **chosen)
 
 
+def folders(aws: AwsTarget) -> dict[int, set[str]]:
+    """By the number of a version: what its functions map, as `function.json` in their packages says."""
+    (found,) = [one for one in aws.status() if one.name == NAME]
+    return {
+        version.number: {
+            json.loads((Path(function.folder) / "function.json").read_text())["model_folder"]
+            for function in version.functions
+        }
+        for version in found.versions
+    }
+
+
 @pytest.mark.parametrize("kind", ["efs", "s3-files"])
 def test_a_deployment_on_a_mount_from_its_first_version_to_its_end(kind: str, tmp_path: Path) -> None:
     old = sliced(models.mlp(tmp_path / "old.onnx"), tmp_path / "old", 2)
@@ -38,6 +69,8 @@ def test_a_deployment_on_a_mount_from_its_first_version_to_its_end(kind: str, tm
     aws.apply(wanted(NAME, old, **ON_MOUNT))
     for x in (X, LARGE):
         assert_same(aws.infer(NAME, {"x": x}).outputs, old, {"x": x})
+    assert keys(bucket_of(NAME), "requests/") == []
+    assert len(keys(bucket_of(NAME), "mount/")) == (4 if kind == "s3-files" else 0), "EFS has a copy of its own"
     assert aws.apply(wanted(NAME, new, **ON_MOUNT)).live == 2
     assert_same(aws.infer(NAME, {"x": X}).outputs, new, {"x": X})
     assert_same(aws.infer(NAME, {"x": X}, version=1).outputs, old, {"x": X})
@@ -46,3 +79,113 @@ def test_a_deployment_on_a_mount_from_its_first_version_to_its_end(kind: str, tm
     assert [(found.key, found.live) for found in target().status()] == [("mounted@dev", 1)]
     aws.delete(NAME)
     assert everything(NAME) == []
+
+
+def test_what_no_version_needs_is_removed_from_the_file_system(tmp_path: Path, localstack_folder: Path) -> None:
+    aws, seen = mounting(), set()
+    for layers in range(4, 4 + VERSIONS_KEPT + 1):
+        directory = sliced(models.mlp(tmp_path / f"{layers}.onnx", layers=layers), tmp_path / f"{layers}", 1)
+        aws.apply(wanted(NAME, directory, **ON_MOUNT))
+        (system,) = (localstack_folder / "temporary" / "file-systems").iterdir()
+        seen |= {path.name for path in system.iterdir()}
+    assert len(seen) == VERSIONS_KEPT + 1
+    assert {path.name for path in system.iterdir()} == {
+        Path(folder).name for found in folders(aws).values() for folder in found
+    }
+    assert len(list(system.iterdir())) == VERSIONS_KEPT
+    assert_same(aws.infer(NAME, {"x": X}).outputs, directory, {"x": X})
+
+
+def test_a_deployment_may_go_to_a_mount_and_from_it_and_back(tmp_path: Path) -> None:
+    """The functions of a version stay where they were; the file system stays until the end."""
+    one = sliced(models.mlp(tmp_path / "one.onnx"), tmp_path / "one", 2)
+    two = sliced(models.mlp(tmp_path / "two.onnx", layers=6), tmp_path / "two", 2)
+    target().apply(wanted(NAME, one))
+    mounting().apply(wanted(NAME, two, **ON_MOUNT))
+    assert_same(target().infer(NAME, {"x": X}).outputs, two, {"x": X})
+    assert target().rollback(NAME).live == 1
+    assert_same(target().infer(NAME, {"x": X}).outputs, one, {"x": X})
+    target().apply(wanted(NAME, one, memory_mb=2048))
+    assert_same(target().infer(NAME, {"x": X}, version=2).outputs, two, {"x": X})
+    with pytest.raises(UsageError, match="`mounted@dev` has a file system of the kind `efs`, for good") as caught:
+        mounting("s3-files").apply(wanted(NAME, two, **ON_MOUNT))
+    assert "--file-system efs" in (caught.value.hint or "")
+    assert target().rollback(NAME, to=2).live == 2
+    assert_same(target().infer(NAME, {"x": X}).outputs, two, {"x": X})
+    target().delete(NAME)
+    assert everything(NAME) == []
+
+
+def test_functions_may_read_the_mount_and_not_write(tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    mounting().apply(wanted(NAME, directory, **ON_MOUNT))
+    roles = {role: json.dumps(policies(role)) for role in everything(NAME) if role.endswith(REGION)}
+    assert {role for role, text in roles.items() if "ClientWrite" in text} == {f"lamella-mounted-dev-loader-{REGION}"}
+    assert all("ClientMount" in text for role, text in roles.items() if "slice" in role)
+
+
+def policies(role: str) -> list[Any]:
+    names = client("iam").list_role_policies(RoleName=role)["PolicyNames"]
+    return [client("iam").get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names]
+
+
+def test_a_deployment_that_was_killed_while_its_model_was_copied_goes_on(tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    program = "import sys; from lamella.cli import main; sys.exit(main())"
+    flags = ["--target", "aws", "--region", REGION, "--concurrency", "none", "--yes", "--name", NAME]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "deploy", directory, *flags, "--delivery", "mount"],
+        env={**os.environ, "LAMELLA_HOME": str(tmp_path / "home"), "PYTHONPATH": "src"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("uploaded  EFS::FileSystem"):
+            process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, said
+    process.stderr.close()
+    assert stacks() == ["lamella-mounted-dev"]
+    mounting().apply(wanted(NAME, directory, **ON_MOUNT))
+    assert_same(target().infer(NAME, {"x": X}).outputs, directory, {"x": X})
+
+
+def test_deleting_waits_for_the_network_interfaces_of_functions(tmp_path: Path) -> None:
+    """AWS Lambda leaves them for up to an hour; here a test does."""
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    mounting().apply(wanted(NAME, directory, **ON_MOUNT))
+    (subnet, *_) = client("ec2").describe_subnets(Filters=[tagged_with(NAME)])["Subnets"]
+    left = client("ec2").create_network_interface(SubnetId=subnet["SubnetId"])["NetworkInterface"]["NetworkInterfaceId"]
+    told: list[Progress] = []
+
+    def tell(event: Progress) -> None:
+        told.append(event)
+        if event.status == "DELETE_AWAITED":
+            client("ec2").delete_network_interface(NetworkInterfaceId=left)
+
+    mounting(told=tell).delete(NAME)
+    assert "DELETE_AWAITED" in [event.status for event in told]
+    assert everything(NAME) == []
+
+
+def tagged_with(name: str) -> dict[str, Any]:
+    return {"Name": "tag:lamella:deployment", "Values": [name]}
+
+
+def test_an_account_with_no_room_for_a_network_is_refused(tmp_path: Path) -> None:
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    ec2 = client("ec2")
+    made = []
+    try:
+        while len(ec2.describe_vpcs()["Vpcs"]) < 5:
+            made.append(ec2.create_vpc(CidrBlock="10.1.0.0/24")["Vpc"]["VpcId"])
+        with pytest.raises(PlanError, match=f"has 5 of its 5 in {REGION} already") as caught:
+            mounting().apply(wanted(NAME, directory, **ON_MOUNT))
+        assert "VPCs per Region" in (caught.value.hint or "")
+        assert everything(NAME) == []
+    finally:
+        for network in made:
+            ec2.delete_vpc(VpcId=network)

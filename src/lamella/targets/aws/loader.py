@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any, BinaryIO
@@ -83,25 +84,32 @@ def bring(mount: Path, file: Mapping[str, Any], until: float) -> int:
 
 def extend(target: BinaryIO, key: str, size: int, until: float) -> int:
     """Append what a file lacks of an object; return how many bytes it has then."""
-    client = boto3.client("s3", config=Config(max_pool_connections=AT_ONCE))
     present = target.tell()
 
     def block(start: int) -> bytes:
         wanted = min(BLOCK_BYTES, size - start)
         span = f"bytes={start}-{start + wanted - 1}"
-        found: bytes = client.get_object(Bucket=os.environ["BUCKET"], Key=key, Range=span)["Body"].read()
+        found: bytes = client().get_object(Bucket=os.environ["BUCKET"], Key=key, Range=span)["Body"].read()
         if len(found) != wanted:
             raise TooShortError(f"{key} ends before byte {start + wanted}")
         return found
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        while present < size and monotonic() < until:
+        while present < size:
             starts = range(present, min(size, present + AT_ONCE * BLOCK_BYTES), BLOCK_BYTES)
             for found in pool.map(block, starts):  # in order: what is there is always the file's beginning
                 target.write(found)
                 target.flush()
                 present += len(found)
+            if monotonic() >= until:
+                break
     return present
+
+
+@cache
+def client() -> Any:  # noqa: ANN401 - boto3 makes its clients while it runs
+    """The bucket's service."""
+    return boto3.client("s3", config=Config(max_pool_connections=AT_ONCE))
 
 
 def check(partial: Path, sha256: str) -> None:
