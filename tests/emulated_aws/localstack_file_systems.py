@@ -9,6 +9,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import ClassVar
 
 from localstack.aws.connect import connect_to
 from localstack.aws.skeleton import Skeleton
@@ -133,7 +134,10 @@ class _Provider(ResourceProvider):
 
 
 class _Efs(_Provider):
-    SCHEMA = {"primaryIdentifier": ["/properties/FileSystemId"], "createOnlyProperties": ["/properties/Encrypted"]}
+    SCHEMA: ClassVar = {
+        "primaryIdentifier": ["/properties/FileSystemId"],
+        "createOnlyProperties": ["/properties/Encrypted"],
+    }
 
     def create(self, request):
         wanted = request.desired_state
@@ -155,7 +159,7 @@ class _Efs(_Provider):
 
 
 class _EfsPoint(_Provider):
-    SCHEMA = {
+    SCHEMA: ClassVar = {
         "primaryIdentifier": ["/properties/AccessPointId"],
         "createOnlyProperties": ["/properties/FileSystemId", "/properties/PosixUser", "/properties/RootDirectory"],
     }
@@ -176,7 +180,7 @@ class _EfsPoint(_Provider):
 
 
 class _EfsTarget(_Provider):
-    SCHEMA = {
+    SCHEMA: ClassVar = {
         "primaryIdentifier": ["/properties/Id"],
         "createOnlyProperties": ["/properties/FileSystemId", "/properties/SubnetId"],
     }
@@ -193,7 +197,7 @@ class _EfsTarget(_Provider):
 
 
 class _S3Files(_Provider):
-    SCHEMA = {
+    SCHEMA: ClassVar = {
         "primaryIdentifier": ["/properties/FileSystemArn"],
         "createOnlyProperties": ["/properties/Bucket", "/properties/Prefix", "/properties/RoleArn"],
     }
@@ -210,7 +214,7 @@ class _S3Files(_Provider):
 
 
 class _S3FilesPoint(_Provider):
-    SCHEMA = {
+    SCHEMA: ClassVar = {
         "primaryIdentifier": ["/properties/AccessPointArn"],
         "createOnlyProperties": ["/properties/FileSystemId", "/properties/PosixUser"],
     }
@@ -227,7 +231,7 @@ class _S3FilesPoint(_Provider):
 
 
 class _S3FilesTarget(_Provider):
-    SCHEMA = {
+    SCHEMA: ClassVar = {
         "primaryIdentifier": ["/properties/MountTargetId"],
         "createOnlyProperties": ["/properties/FileSystemId", "/properties/SubnetId"],
     }

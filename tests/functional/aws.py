@@ -1,7 +1,7 @@
 """What the tests of deployments on AWS share."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from tests.emulated_aws.server import PYTHON, REGION
 import lamella
 from lamella.platforms import load_platform
 from lamella.targets.aws.settings import Settings
-from lamella.targets.aws.stacks import Progress
 from lamella.targets.aws.target import AwsTarget
 from lamella.targets.base import NotDeployedError, Wanted
 from lamella.tensors import Array
@@ -22,10 +21,10 @@ POLL_S = 0.1
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(2, 32)
 
 
-def target(*, told: Callable[[Progress], None] | None = None, **chosen: Any) -> AwsTarget:
+def target(**chosen: Any) -> AwsTarget:
     """The target in the emulated account, which has no concurrency to reserve, as a new one has not."""
     settings: dict[str, Any] = {"region": REGION, "python": PYTHON, "concurrency": None, **chosen}
-    return AwsTarget(Settings(**settings), told=told, poll_s=POLL_S)
+    return AwsTarget(Settings(**settings), poll_s=POLL_S)
 
 
 def wanted(name: str, models: Mapping[str, Path] | Path, **options: Any) -> Wanted:

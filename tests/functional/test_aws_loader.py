@@ -1,4 +1,4 @@
-"""The function that fills a file system, as CloudFormation carries it, and who asks it to; with moto's S3 behind both."""
+"""The function that fills a file system, as CloudFormation carries it, and who asks it to; moto's S3 is behind both."""
 
 import fcntl
 import hashlib
@@ -39,13 +39,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A new one."""
     for name, value in credentials(server).items():
         monkeypatch.setenv(name, value)
     name = f"bucket-{os.urandom(4).hex()}"
     boto3.client("s3").create_bucket(Bucket=name)
-    yield name
+    return name
 
 
 def credentials(server: str) -> dict[str, str]:

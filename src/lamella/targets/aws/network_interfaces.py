@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from lamella.errors import RemoteError
 from lamella.targets.aws.account import Account
-from lamella.targets.aws.stacks import Progress
+from lamella.targets.aws.stacks import Progress, Stacks
 
 LONGEST_S = 45 * 60
 """How long they are waited for: AWS says 20 minutes, users have seen twice that."""
@@ -21,33 +21,46 @@ LONGEST_S = 45 * 60
 _LOOK = 10  # polls: nothing changes for minutes
 
 
-def await_interfaces(
+def delete_stack(
     account: Account,
+    stacks: Stacks,
+    name: str,
     networks: Sequence[str],
     *,
     told: Callable[[Progress], None],
     poll_s: float,
     longest_s: float = LONGEST_S,
-) -> bool:
-    """Wait until nothing has a network interface in networks any more.
+) -> None:
+    """Delete a stack; where network interfaces in its networks prevent that, again once they are gone.
 
     Args:
-        account: Whose they are.
-        networks: Ids of networks.
-        told: Called whenever there are fewer.
-        poll_s: A tenth of how often AWS is asked.
+        account: Whose it is.
+        stacks: Where it is.
+        name: Its name.
+        networks: Ids of networks in it.
+        told: Called whenever there are fewer interfaces.
+        poll_s: A tenth of how often AWS is asked for them.
         longest_s: When to give up.
 
-    Returns:
-        Whether there were any: if not, what could not be deleted has another reason.
-
     Raises:
-        RemoteError: They are still there, or AWS does not say.
+        RemoteError: A resource cannot be deleted, or interfaces are still there; the text names it.
     """
-    until, before = time.monotonic() + longest_s, 0
+    try:
+        stacks.delete(name)
+    except RemoteError:
+        if not networks or not _awaited(account, networks, told, _LOOK * poll_s, time.monotonic() + longest_s):
+            raise
+        stacks.delete(name)
+
+
+def _awaited(
+    account: Account, networks: Sequence[str], told: Callable[[Progress], None], wait_s: float, until: float
+) -> bool:
+    """Wait until networks have no interfaces; whether they had any, or there is another reason for the failure."""
+    before = 0
     while count := _count(account, networks):
         if count != before:
-            said = f"{count} of functions are left"
+            said = f"{count} of functions are left, which AWS Lambda removes within an hour"
             told(Progress(networks[0], "AWS::EC2::NetworkInterface", "DELETE_AWAITED", said))
         if time.monotonic() >= until:
             raise RemoteError(
@@ -55,7 +68,7 @@ def await_interfaces(
                 hint="AWS Lambda removes them, and until then they cost nothing: delete it again in an hour",
             )
         before = count
-        time.sleep(_LOOK * poll_s)
+        time.sleep(wait_s)
     return before > 0
 
 

@@ -73,7 +73,7 @@ def check_network(account: Account) -> None:
     count = sum(1 for _ in account.pages("ec2", "describe_vpcs", "Vpcs"))
     if count >= most:
         raise PlanError(
-            f"a file system needs a network (VPC), and this account has {count} of its {most} in {account.region} already",
-            hint="delete one, or ask AWS for a higher quota (Service Quotas, `VPCs per Region`), or deliver the model by "
+            f"a file system needs a network (VPC): {account.region} has {count} of the {most} of this account already",
+            hint="delete one, or ask AWS for a higher quota (Service Quotas, `VPCs per Region`), or deliver by "
             "`package` or `object-store`",
         )

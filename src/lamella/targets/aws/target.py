@@ -19,7 +19,7 @@ from lamella.targets.aws.leftovers import leftovers
 from lamella.targets.aws.loading import Loading
 from lamella.targets.aws.mounts import loader_digest
 from lamella.targets.aws.naming import Names
-from lamella.targets.aws.network_interfaces import await_interfaces
+from lamella.targets.aws.network_interfaces import delete_stack
 from lamella.targets.aws.preflight import check_network, check_quotas
 from lamella.targets.aws.record import KEY, Record, read_record, written
 from lamella.targets.aws.release import Release, ZipCode
@@ -383,21 +383,13 @@ class AwsTarget:
         for resource in resources:
             if resource.kind == "AWS::S3::Bucket":
                 DeploymentBucket(self._account, resource.physical).empty()
-        self._delete(names, [resource.physical for resource in resources if resource.kind == "AWS::EC2::VPC"])
+        networks = [resource.physical for resource in resources if resource.kind == "AWS::EC2::VPC"]
+        delete_stack(self._account, self._stacks, names.stack, networks, told=self._told, poll_s=self._poll_s)
         for resource in resources:
             if resource.kind == "AWS::Logs::LogGroup":  # a function may have written while it was being deleted
                 missing, group = "ResourceNotFoundException", resource.physical
                 self._account.try_call("logs", "delete_log_group", missing, logGroupName=group)
         return resources
-
-    def _delete(self, names: Names, networks: Sequence[str]) -> None:
-        """Delete a stack; where network interfaces of functions keep it from that, once these are gone."""
-        try:
-            self._stacks.delete(names.stack)
-        except RemoteError:
-            if not networks or not await_interfaces(self._account, networks, told=self._told, poll_s=self._poll_s):
-                raise
-            self._stacks.delete(names.stack)
 
     def _names(self, name: str, stage: str) -> Names:
         return Names(name, stage, self._account.region, self._account.number)
