@@ -28,6 +28,8 @@ from tests.functional.aws import (
 from tests.functional.test_aws import LARGE
 
 from lamella.errors import PlanError, UsageError
+from lamella.packaging.gathered import GatheredWeights
+from lamella.targets.aws.loading import LoadingError
 from lamella.targets.aws.target import AwsTarget
 
 NAME = "mounted"
@@ -150,6 +152,25 @@ def test_a_deployment_that_was_killed_while_its_model_was_copied_goes_on(tmp_pat
     assert process.wait() == -signal.SIGKILL, said
     process.stderr.close()
     assert stacks() == ["lamella-mounted-dev"]
+    mounting().apply(wanted(NAME, directory, **ON_MOUNT))
+    assert_same(target().infer(NAME, {"x": X}).outputs, directory, {"x": X})
+
+
+def test_a_model_that_is_damaged_on_its_way_is_uploaded_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack stays meanwhile; what is deleted then is deleted whole."""
+    directory = sliced(models.mlp(tmp_path / "model.onnx"), tmp_path / "slices", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(GatheredWeights, "buffers", lambda weights: [bytes(weights.size)])
+        for _ in range(2):
+            with pytest.raises(LoadingError, match="DamagedError") as caught:
+                mounting().apply(wanted(NAME, directory, **ON_MOUNT))
+            assert "uploads it anew" in (caught.value.hint or "")
+        assert stacks() == ["lamella-mounted-dev"]
+        assert list(target().status()) == []
+        target().delete(NAME)
+        assert everything(NAME) == []
+        with pytest.raises(LoadingError, match="DamagedError"):
+            mounting().apply(wanted(NAME, directory, **ON_MOUNT))
     mounting().apply(wanted(NAME, directory, **ON_MOUNT))
     assert_same(target().infer(NAME, {"x": X}).outputs, directory, {"x": X})
 

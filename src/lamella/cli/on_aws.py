@@ -90,6 +90,7 @@ def view(target: AwsTarget, deployment: Deployment) -> dict[str, Any]:
         **{key: value for key, value in found.items() if key not in ("functions_url", "token_file")},
         "url": urls[0] if len(urls) == 1 else None,
         "front_doors": doors,
+        "file_system": outputs.get("FileSystem"),
         "region": target.region,
         "stack": target.stack_of(deployment.name, stage=deployment.stage),
     }
@@ -126,6 +127,7 @@ def show(found: Mapping[str, Any]) -> None:
             ("name", f"{found['name']}@{found['stage']}, version {found['version']}"),
             ("stack", f"{found['stack']} in {found['region']}"),
             ("store", found["store"]),
+            *([("file system", found["file_system"])] if found["file_system"] else []),
             *((door["kind"], door["url"]) for door in found["front_doors"]),
         ]
     )

@@ -25,7 +25,12 @@ _WAITS = (1, 2, 5, 10, 20, 30)
 _BUSY = "BlockingIOError"  # another invocation copies this file: of a run that was killed, it ends within a minute
 _DAMAGED = ("DamagedError", "TooShortError")
 _FULL = ("[Errno 28]", "[Errno 122]")  # ENOSPC, EDQUOT
+_AGAIN = "deploy again, which goes on with what is there, or `lamella delete` it"
 _GB = 1e9
+
+
+class LoadingError(RemoteError):
+    """The model did not come to the file system. What there is of it is kept: the next run goes on with it."""
 
 
 class Loading:
@@ -55,7 +60,7 @@ class Loading:
         """Have files on the file system; what is there is neither uploaded nor copied again.
 
         Raises:
-            RemoteError: The file system is full, what was uploaded is damaged, or the loader fails again and again.
+            LoadingError: The file system is full, what was uploaded is damaged, or the loader fails again and again.
             StoreError: The bucket refuses, or cannot be reached.
         """
         wanted = list({file.path: file for file in files}.values())
@@ -71,7 +76,7 @@ class Loading:
         """Remove all but these folders; with a loader, also all that was only uploaded to be copied.
 
         Raises:
-            RemoteError: The loader fails again and again.
+            LoadingError: The loader fails again and again.
             StoreError: The bucket refuses, or cannot be reached.
         """
         if self._loader is not None:
@@ -101,7 +106,7 @@ class Loading:
             if not found["missing"]:
                 return
             if int(found["bytes"]) <= before:
-                raise RemoteError(f"`{self._loader}` copies nothing, and does not say why", hint="its log may say more")
+                raise LoadingError(f"`{self._loader}` copies nothing more", hint=f"its log may say more; {_AGAIN}")
             before = int(found["bytes"])
 
     def _asked(self, files: Sequence[MountedFile], seconds: int) -> dict[str, Any]:
@@ -124,19 +129,17 @@ class Loading:
         """Go on after a failure that may pass.
 
         Raises:
-            RemoteError: It will not, or has not.
+            LoadingError: It will not, or has not.
         """
-        kind, said = str(answered.error_type), answered.error_message
+        kind, said = str(answered.error_type), answered.error_message or ""
         what = f"`{self._loader}` cannot bring the model to the file system: {kind}: {said}"
         if kind in _DAMAGED:
             self._store.delete_all(MOUNT_PREFIX)
-            raise RemoteError(what, hint="what was uploaded is removed: deploy again, which uploads it anew")
+            raise LoadingError(what, hint="what was uploaded is removed: deploy again, which uploads it anew")
         if any(code in said for code in _FULL):
-            raise RemoteError(what, hint="the file system is full: give it room, or cut the model smaller")
-        if not (answered.retriable or kind == _BUSY):
-            raise RemoteError(what, hint="its log says more; then deploy again")
-        if is_last:
-            raise RemoteError(what, hint="deploy again: it goes on with what is there; its log says more")
+            raise LoadingError(what, hint=f"the file system is full: make room, and {_AGAIN}")
+        if is_last or not (answered.retriable or kind == _BUSY):
+            raise LoadingError(what, hint=f"its log says more; {_AGAIN}")
 
     def _tell(self, status: str, done: int, total: int) -> None:
         said = f"{done / _GB:.2f} of {total / _GB:.2f} GB"

@@ -16,7 +16,7 @@ from lamella.targets.aws.following import LogFollower
 from lamella.targets.aws.history import known, numbered, reserved, with_version
 from lamella.targets.aws.intrinsics import Json
 from lamella.targets.aws.leftovers import leftovers
-from lamella.targets.aws.loading import Loading
+from lamella.targets.aws.loading import Loading, LoadingError
 from lamella.targets.aws.mounts import loader_digest
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.network_interfaces import delete_stack
@@ -118,7 +118,7 @@ class AwsTarget:
         """Deploy a new version of all functions, and let it answer as soon as all of them are there.
 
         What cannot be made leaves nothing behind, and what cannot be changed is as it was before. A run that was
-        interrupted is gone on with by the next one.
+        interrupted is gone on with by the next one, and so is one that could not copy the model to a file system.
 
         Raises:
             UsageError: What is wanted contradicts itself.
@@ -134,6 +134,8 @@ class AwsTarget:
         found = None if outputs is None else self._record(names, outputs)
         try:
             return self._apply(wanted, names, settings, outputs, found)
+        except LoadingError:
+            raise  # with gigabytes copied already, which the next run uses
         except Exception as error:
             if found is None:
                 self._undo(names, error)
