@@ -159,6 +159,12 @@ def _price(wanted: Wanted, preview: Preview) -> Estimate:
     return estimate(preview.settings, preview.release, usage, platform=wanted.platform)
 
 
+def _copying(preview: Preview) -> float:
+    from lamella.targets.aws.price import copying_usd
+
+    return copying_usd(preview.settings, preview.weights_bytes)
+
+
 def _previewed(wanted: Wanted, preview: Preview, price: Estimate) -> dict[str, Any]:
     from lamella.gateway.views import change_view
 
@@ -171,6 +177,7 @@ def _previewed(wanted: Wanted, preview: Preview, price: Estimate) -> dict[str, A
         "changes": [change_view(change) for change in preview.changes],
         "estimated_usd_per_1000": price.per_1000_usd,
         "estimated_idle_month_usd": price.idle_month_usd,
+        "estimated_copying_usd": _copying(preview),
         "assumed_billed_ms": BILLED_MS,
     }
 
@@ -179,10 +186,12 @@ def _print_preview(preview: Preview, price: Estimate) -> None:
     rows = [(change.action, change.function, change.reason) for change in preview.changes]
     output.table(["change", "function", "reason"], rows)
     output.line()
+    copying = _copying(preview)
     requests = f"{price.per_1000_usd:.4f} USD, if a slice is billed {BILLED_MS:g} ms a request"
     output.facts(
         [
             ("estimated, per 1,000 requests", requests),
             ("estimated, per month without any", f"{price.idle_month_usd:.2f} USD"),
+            *([("estimated, once, to copy the model", f"{copying:.2f} USD")] if copying else []),
         ]
     )

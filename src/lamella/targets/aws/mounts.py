@@ -168,9 +168,6 @@ def _loader(names: Names, settings: Settings) -> Resources:
     statements = [
         log_statement("LoaderLogs"),
         statement("Read", ["s3:GetObject"], bucket_keys(MOUNT_PREFIX)),
-        statement(
-            "List", ["s3:ListBucket"], att(BUCKET, "Arn"), Condition={"StringLike": {"s3:prefix": f"{MOUNT_PREFIX}*"}}
-        ),
         *mount_statements(settings, writes=True),
         *network_statements(names.loader),
     ]

@@ -38,10 +38,12 @@ def check_quotas(account: Account, settings: Settings, release: Release, *, rese
         return
     limits = account.call("lambda", "get_account_settings")["AccountLimit"]
     free = int(limits.get("UnreservedConcurrentExecutions", limits["ConcurrentExecutions"])) + reserved - UNRESERVED
-    wanted = settings.concurrency * len(release.functions)
+    loader = settings.mount == "efs"
+    wanted = settings.concurrency * len(release.functions) + loader
     if wanted > free:
         raise PlanError(
-            f"{len(release.functions)} functions with {settings.concurrency} instances each reserve {wanted}, and of "
+            f"{len(release.functions)} functions with {settings.concurrency} instances each{' and the loader' if loader else ''} reserve "
+            f"{wanted}, and of "
             f"the {limits['ConcurrentExecutions']} in {account.region} this account can reserve {max(0, free)}",
             hint="reserve less (`--concurrency`), or none (`--concurrency none`), or ask AWS for a higher quota",
         )

@@ -107,6 +107,11 @@ def estimate(settings: Settings, release: Release, usage: Usage, *, platform: Pl
     return Estimate(tuple(sorted(lines, key=lambda line: -line.estimated_month_usd)), usage.requests)
 
 
+def copying_usd(settings: Settings, weights_bytes: int) -> float:
+    """What it costs once to bring a model to its file system."""
+    return weights_bytes / GB * prices()["efs_write_gb_usd"] if settings.mount == "efs" else 0.0
+
+
 @cache
 def prices() -> Mapping[str, float]:
     """The prices of `prices.toml`, by name."""
