@@ -38,13 +38,13 @@ def check_quotas(account: Account, settings: Settings, release: Release, *, rese
         return
     limits = account.call("lambda", "get_account_settings")["AccountLimit"]
     free = int(limits.get("UnreservedConcurrentExecutions", limits["ConcurrentExecutions"])) + reserved - UNRESERVED
-    loader = settings.mount == "efs"
-    wanted = settings.concurrency * len(release.functions) + loader
+    has_loader = settings.mount == "efs"  # which reserves one
+    wanted = settings.concurrency * len(release.functions) + has_loader
     if wanted > free:
         raise PlanError(
-            f"{len(release.functions)} functions with {settings.concurrency} instances each{' and the loader' if loader else ''} reserve "
-            f"{wanted}, and of "
-            f"the {limits['ConcurrentExecutions']} in {account.region} this account can reserve {max(0, free)}",
+            f"{len(release.functions)} functions with {settings.concurrency} instances each"
+            f"{' and the loader' if has_loader else ''} reserve {wanted}, and of the {limits['ConcurrentExecutions']} in "
+            f"{account.region} this account can reserve {max(0, free)}",
             hint="reserve less (`--concurrency`), or none (`--concurrency none`), or ask AWS for a higher quota",
         )
 
