@@ -43,8 +43,8 @@ def check_quotas(account: Account, settings: Settings, release: Release, *, rese
     if wanted > free:
         raise PlanError(
             f"{len(release.functions)} functions with {settings.concurrency} instances each"
-            f"{' and the loader' if has_loader else ''} reserve {wanted}, and of the {limits['ConcurrentExecutions']} in "
-            f"{account.region} this account can reserve {max(0, free)}",
+            f"{' and the loader' if has_loader else ''} reserve {wanted}, and of the "
+            f"{limits['ConcurrentExecutions']} in {account.region} this account can reserve {max(0, free)}",
             hint="reserve less (`--concurrency`), or none (`--concurrency none`), or ask AWS for a higher quota",
         )
 
