@@ -179,6 +179,12 @@ def test_a_file_system_stays_and_versions_keep_what_they_had() -> None:
     assert gone["Outputs"].keys() == between["Outputs"].keys()
 
 
+def test_a_file_system_that_cannot_be_mounted_at_once_is_tried_again() -> None:
+    for delivery, is_tried in (({"delivery": "mount", "mount": "efs"}, True), ({}, False)):
+        [machine] = of_type(stack(settings(**delivery), chain(2)), "StepFunctions::StateMachine").values()
+        assert ("Lambda.EFSMountTimeoutException" in machine["DefinitionString"]["Fn::Sub"]) == is_tried
+
+
 def test_the_door_may_start_this_deployments_workflows_only() -> None:
     found = stack(settings(**DOORS), chain(2))
     allowed = {entry["Sid"]: entry for entry in statements(found, role_of(found, function_of(found, "door")))}
