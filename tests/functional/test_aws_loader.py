@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +17,11 @@ import pytest
 from tests.aws_stacks import chain, settings, stack
 from tests.conformance import s3_servers
 
-from lamella.errors import RemoteError
+from lamella.errors import RemoteError, StoreError
 from lamella.packaging.delivery import MountedFile
 from lamella.stores.opening import open_store
 from lamella.targets.aws.account import Account
-from lamella.targets.aws.loading import Loading
+from lamella.targets.aws.loading import Loading, LoadingError
 from lamella.targets.aws.stacks import Progress
 
 boto3 = pytest.importorskip("boto3", reason="boto3 is not installed: `pip install 'lamella[s3]'`")
@@ -220,6 +221,20 @@ def test_it_does_not_leave_the_mount(name: str, loader: Loader, bucket: str) -> 
     with pytest.raises(RemoteError, match="is no place on the mount") as caught:
         loading(loader, bucket).bring([file(name, b"x")])
     assert caught.value.hint == AGAIN
+
+
+def test_what_cannot_be_uploaded_is_gone_on_with(loader: Loader, bucket: str) -> None:
+    def broken() -> list[bytes]:
+        raise StoreError("the connection broke", hint="try again")
+
+    first, second = FILES[0], FILES[2]
+    with pytest.raises(LoadingError, match="cannot be uploaded: the connection broke") as caught:
+        loading(loader, bucket).bring([first, replace(second, buffers=broken)])
+    assert "goes on with what is there" in (caught.value.hint or "")
+    assert keys(bucket) == ["mount/aa/slice-0.onnx"]
+    told: list[Progress] = []
+    loading(loader, bucket, told).bring([first, second])
+    assert [event.status for event in told] == ["UPLOADED", "COPIED"]
 
 
 def test_a_bucket_that_is_the_file_system_needs_no_loader(loader: Loader, bucket: str) -> None:

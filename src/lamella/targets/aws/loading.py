@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from lamella.errors import RemoteError
+from lamella.errors import RemoteError, StoreError
 from lamella.packaging.delivery import MountedFile
 from lamella.runtime.answered import Answered
 from lamella.stores.base import Store
@@ -60,8 +60,8 @@ class Loading:
         """Have files on the file system; what is there is neither uploaded nor copied again.
 
         Raises:
-            LoadingError: The file system is full, what was uploaded is damaged, or the loader fails again and again.
-            StoreError: The bucket refuses, or cannot be reached.
+            LoadingError: The file system is full, what was uploaded is damaged, or loader or bucket go on failing.
+            StoreError: The bucket does not say what it has.
         """
         wanted = list({file.path: file for file in files}.values())
         if self._loader is None:
@@ -93,7 +93,10 @@ class Loading:
         lacking = [file for file in files if there.get(f"{MOUNT_PREFIX}{file.path}") != file.size]
         total, done = sum(file.size for file in lacking), 0
         for file in lacking:
-            self._store.put(f"{MOUNT_PREFIX}{file.path}", *file.buffers())
+            try:
+                self._store.put(f"{MOUNT_PREFIX}{file.path}", *file.buffers())
+            except StoreError as error:
+                raise LoadingError(f"the model cannot be uploaded: {error}", hint=_AGAIN) from error
             done += file.size
             self._tell("UPLOADED", done, total)
 
