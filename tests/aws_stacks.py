@@ -61,7 +61,7 @@ def release(chosen: Settings, *models: Model, number: int = 1, digest: str = "0"
             slice=step.slice,
             code=_code(chosen, f"{step.slice}{digest[1:]}"),
             **{"memory_mb": 1769, "timeout_s": 60, "package_bytes": 50_000_000, **more},
-            weights=(f"weights/{step.slice}{digest[1:]}",) if chosen.delivery == "object-store" else (),
+            weights=_weights(chosen, model.name, step.slice, f"{step.slice}{digest[1:]}"),
         )
         for model in models
         for step in model.workflow.steps
@@ -95,6 +95,12 @@ def _door(digest: str) -> Function:
         package_bytes=20_000_000,
         handler=HANDLER,
     )
+
+
+def _weights(chosen: Settings, model: str, slice: int, digest: str) -> tuple[str, ...]:
+    if chosen.delivery == "mount":
+        return tuple(f"mount/{digest}/{model}-{slice}.{kind}" for kind in ("onnx", "data"))
+    return (f"weights/{digest}",) if chosen.delivery == "object-store" else ()
 
 
 def _code(chosen: Settings, digest: str) -> ZipCode | ImageCode:

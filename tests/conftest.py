@@ -19,7 +19,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "desk")
 
 @pytest.fixture(scope="session")
 def localstack_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the emulated AWS keeps what it has."""
+    """Where the emulated AWS keeps all that it has."""
     return tmp_path_factory.mktemp("localstack")
 
 

@@ -46,6 +46,7 @@ from localstack.services.lambda_.invocation.lambda_models import InvocationResul
 from localstack.services.s3 import provider as s3
 from localstack_calls import record  # beside this file
 from localstack_ecr import ADDRESS, start
+from localstack_file_systems import fill_file_systems, mounting
 from localstack_gaps import fill
 
 
@@ -113,7 +114,7 @@ class Emulated(runtime_executor.RuntimeExecutor):
         ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command,
+                mounting(self.function_version, command),
                 env=environment,
                 cwd=task,
                 stdout=log,
@@ -249,6 +250,7 @@ def main() -> None:
     fill()
     start()
     record(Path(os.environ["CALLS"]))
+    fill_file_systems(Path(tempfile.gettempdir()) / "file-systems")
     from localstack.runtime.main import main as run
 
     sys.argv = sys.argv[:1]

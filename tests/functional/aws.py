@@ -79,13 +79,23 @@ def everything(name: str) -> list[str]:
         *client("sqs").list_queues().get("QueueUrls", ()),
         *(repository["repositoryName"] for repository in client("ecr").describe_repositories()["repositories"]),
     ]
-    return [each for each in found if f"lamella-{name}" in each or f"lamella/{name}" in each]
+    return [each for each in found if f"lamella-{name}" in each or f"lamella/{name}" in each] + tagged(name)
 
 
 def images(name: str, stage: str = "dev") -> set[str]:
     """Digests of the images in a deployment's repository."""
     pages = client("ecr").describe_images(repositoryName=f"lamella/{name}-{stage}")["imageDetails"]
     return {entry["imageDigest"] for entry in pages}
+
+
+def tagged(name: str) -> list[str]:
+    """File systems and networks, which have no names."""
+    systems = client("efs").describe_file_systems()["FileSystems"]
+    asked = [{"Name": "tag:lamella:deployment", "Values": [name]}]
+    return [
+        *(each["FileSystemId"] for each in systems if {"Key": "lamella:deployment", "Value": name} in each["Tags"]),
+        *(each["VpcId"] for each in client("ec2").describe_vpcs(Filters=asked)["Vpcs"]),
+    ]
 
 
 def remove_all() -> None:

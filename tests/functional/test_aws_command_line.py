@@ -41,6 +41,28 @@ def say(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, An
     return status, json.loads(printed.out) if printed.out.startswith("{") else printed.out, printed.err
 
 
+def test_what_a_mount_costs_is_said_and_contradictions_are_refused(
+    slices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy = ["deploy", slices, "--name", NAME, "--delivery", "mount"]
+    for kind, copies in (("efs", True), ("s3-files", False)):
+        status, plan, said = say(capsys, *deploy, *ON_AWS, "--file-system", kind, "--dry-run", "--json")
+        assert (status, plan["estimated_copying_usd"] > 0) == (0, copies), said
+    _, printed, _ = say(capsys, *deploy, *ON_AWS, "--dry-run")  # EFS
+    assert "estimated, once, to copy the model" in printed
+    for flags, reason in (
+        ([*ON_AWS, "--workflow", "direct"], "from which they cannot invoke the next one"),
+        ([*ON_AWS, "--snap-start"], "SnapStart does not go with the mount `efs`"),
+        ([*ON_AWS, "--mount", "/tmp"], "a folder of this machine cannot be mounted on AWS"),
+        (["--file-system", "efs"], "`--file-system` is for AWS"),
+    ):
+        status, _, said = say(capsys, *deploy, *flags, "--dry-run")
+        assert (status, reason in said) == (2, True), said
+    status, _, said = say(capsys, "deploy", slices, *ON_AWS, "--file-system", "efs", "--dry-run")
+    assert (status, "delivery `package` has no use for a file system" in said) == (2, True), said
+    assert everything(NAME) == []
+
+
 def test_every_verb(slices: Path, tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", X)
     given = ["--input", f"x={tmp_path / 'x.npy'}", "-o", tmp_path / "y.npz"]

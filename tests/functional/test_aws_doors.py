@@ -1,6 +1,7 @@
 """Doors of a deployment on AWS: its URL, an HTTP API, requests that are answered later, and objects in the bucket."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,13 +46,18 @@ class Deployed:
             return error.code, json.loads(error.read())
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["single", "express"])
+@pytest.fixture(scope="module", params=[(1, False), (2, False), (1, True)], ids=["single", "express", "mounted"])
 def deployed(request: pytest.FixtureRequest, aws: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("door")
-    directory = sliced(models.mlp(folder / "model.onnx"), folder / "slices", request.param)
-    chosen = target(function_url=True, asynchronous=True, s3_events=ObjectEvents(batch_size=4))
+    slices, on_mount = request.param
+    if on_mount and os.geteuid() != 0:
+        pytest.skip("only root may mount a file system for a function")
+    directory = sliced(models.mlp(folder / "model.onnx"), folder / "slices", slices)
+    delivery: dict[str, Any] = {"delivery": "mount"} if on_mount else {}
+    kind: dict[str, Any] = {**delivery, "mount": "efs"} if on_mount else {}
+    chosen = target(function_url=True, asynchronous=True, s3_events=ObjectEvents(batch_size=4), **kind)
     try:
-        chosen.apply(wanted(NAME, directory))
+        chosen.apply(wanted(NAME, directory, **delivery))
         yield Deployed(directory, dict(chosen.outputs(NAME)), aws)
         chosen.delete(NAME)
         assert everything(NAME) == []

@@ -36,6 +36,15 @@ def _flags(  # a signature, from which the verb gets its flags
             help="What images stand on, with `--delivery image`; by default AWS Lambda's own for that Python.",
         ),
     ] = None,
+    file_system: Annotated[
+        Literal["efs", "s3-files"] | None,
+        typer.Option(
+            "--file-system",
+            rich_help_panel=AWS,
+            help="For `--delivery mount`: EFS, which is the default, or S3 Files, the bucket itself.",
+            show_default=False,
+        ),
+    ] = None,
     workflow: Annotated[
         Literal["express", "standard", "direct"],
         typer.Option(
@@ -157,6 +166,7 @@ def settings_of(aws: Chosen) -> dict[str, Any]:
         "architecture": aws["architecture"],
         "python": aws["python"],
         "base_image": aws["base_image"],
+        "mount": aws["file_system"],
         "workflow": aws["workflow"],
         "http_api": _http_api(aws),
         "function_url": aws["function_url"],

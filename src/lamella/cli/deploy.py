@@ -105,7 +105,11 @@ def deploy(
     mount: Annotated[
         Path | None,
         typer.Option(
-            "--mount", metavar="FOLDER", file_okay=False, rich_help_panel=FUNCTIONS, help="For `--delivery mount`."
+            "--mount",
+            metavar="FOLDER",
+            file_okay=False,
+            rich_help_panel=FUNCTIONS,
+            help="For `--delivery mount` here.",
         ),
     ] = None,
     cold: Annotated[
@@ -175,7 +179,10 @@ def _settings(aws: Chosen, region: str | None, profile: str | None, delivery: De
     from lamella.targets.aws.settings import Settings
 
     place = aws_account(region, profile).region
-    settings = Settings(region=place, profile=profile, delivery=delivery, **settings_of(aws))
+    given = settings_of(aws)
+    if delivery == "mount" and given["mount"] is None:
+        given["mount"] = "efs"
+    settings = Settings(region=place, profile=profile, delivery=delivery, **given)
     settings.check()
     return settings
 

@@ -92,6 +92,7 @@ def view(target: AwsTarget, deployment: Deployment) -> dict[str, Any]:
         **{key: value for key, value in found.items() if key not in ("functions_url", "token_file")},
         "url": urls[0] if len(urls) == 1 else None,
         "front_doors": doors,
+        "file_system": outputs.get("FileSystem"),
         "region": target.region,
         "stack": target.stack_of(deployment.name, stage=deployment.stage),
     }
@@ -128,6 +129,7 @@ def show(found: Mapping[str, Any]) -> None:
             ("name", f"{found['name']}@{found['stage']}, version {found['version']}"),
             ("stack", f"{found['stack']} in {found['region']}"),
             ("store", found["store"]),
+            *([("file system", found["file_system"])] if found["file_system"] else []),
             *((door["kind"], door["url"]) for door in found["front_doors"]),
         ]
     )
@@ -155,8 +157,14 @@ def _price(wanted: Wanted, preview: Preview) -> Estimate:
     from lamella.targets.aws.price import Usage, estimate
 
     billed = {function.name: BILLED_MS for function in preview.release.functions if not function.is_door}
-    usage = Usage(requests=_REQUESTS, billed_ms=billed)
+    usage = Usage(requests=_REQUESTS, billed_ms=billed, weights_bytes=preview.weights_bytes)
     return estimate(preview.settings, preview.release, usage, platform=wanted.platform)
+
+
+def _copying(preview: Preview) -> float:
+    from lamella.targets.aws.price import copying_usd
+
+    return copying_usd(preview.settings, preview.weights_bytes)
 
 
 def _previewed(wanted: Wanted, preview: Preview, price: Estimate) -> dict[str, Any]:
@@ -171,6 +179,7 @@ def _previewed(wanted: Wanted, preview: Preview, price: Estimate) -> dict[str, A
         "changes": [change_view(change) for change in preview.changes],
         "estimated_usd_per_1000": price.per_1000_usd,
         "estimated_idle_month_usd": price.idle_month_usd,
+        "estimated_copying_usd": _copying(preview),
         "assumed_billed_ms": BILLED_MS,
     }
 
@@ -179,10 +188,12 @@ def _print_preview(preview: Preview, price: Estimate) -> None:
     rows = [(change.action, change.function, change.reason) for change in preview.changes]
     output.table(["change", "function", "reason"], rows)
     output.line()
+    copying = _copying(preview)
     requests = f"{price.per_1000_usd:.4f} USD, if a slice is billed {BILLED_MS:g} ms a request"
     output.facts(
         [
             ("estimated, per 1,000 requests", requests),
             ("estimated, per month without any", f"{price.idle_month_usd:.2f} USD"),
+            *([("estimated, once, to copy the model", f"{copying:.2f} USD")] if copying else []),
         ]
     )

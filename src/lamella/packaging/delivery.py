@@ -1,8 +1,8 @@
-"""How a slice reaches its function: in its package, with its weights in an object store, or on a mounted folder."""
+"""How a slice reaches its function: in its package, with its weights in an object store, or on a mount."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,23 @@ _OBJECTS = "weights"  # the prefix of weights in a store; behind it comes their 
 
 
 @dataclass(frozen=True)
+class MountedFile:
+    """A file that functions find on their mount.
+
+    Attributes:
+        path: Below the mount: the digest of all files of its slice, and its name.
+        size: In bytes.
+        sha256: Its digest.
+        buffers: Its bytes in a row, of which none is read before it is used.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    buffers: Callable[[], Sequence[bytes | memoryview]]
+
+
+@dataclass(frozen=True)
 class Delivered:
     """What delivering a slice means.
 
@@ -27,11 +44,13 @@ class Delivered:
         function: What the function is told.
         items: The model's files in the package.
         bring: Puts what lies outside of the package into its place, unless it is there.
+        files: What somebody else must put on the mount.
     """
 
     function: FunctionConfig
     items: tuple[Item, ...]
     bring: Callable[[], None]
+    files: tuple[MountedFile, ...] = ()
 
     @property
     def own_items(self) -> tuple[Item, ...]:
@@ -78,6 +97,22 @@ def on_mount(part: SliceFiles, function: FunctionConfig, mount: Path) -> Deliver
     folder = mount / digest_of(items)
     bring = partial(ensure, folder, partial(_write, items), partial(_is_there, items))
     return Delivered(replace(function, model_folder=str(folder)), (), bring)
+
+
+def on_mount_elsewhere(part: SliceFiles, function: FunctionConfig, mount: str) -> Delivered:
+    """The same where the mount cannot be reached from here: somebody else puts `files` there.
+
+    Args:
+        part: The slice.
+        function: What its function is told.
+        mount: Where the function sees the mount.
+    """
+    digest, weights = digest_of(_items(part)), part.weights
+    own = item_of(part.name, part.data)
+    files = [MountedFile(f"{digest}/{own.path}", own.size, own.sha256, lambda: [part.data])]
+    if weights is not None:
+        files.append(MountedFile(f"{digest}/{weights.name}", weights.size, weights.sha256, weights.buffers))
+    return Delivered(replace(function, model_folder=f"{mount}/{digest}"), (), _nothing, tuple(files))
 
 
 def _items(part: SliceFiles) -> tuple[Item, ...]:

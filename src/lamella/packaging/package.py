@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from lamella.packaging.cache import cache_folder, in_use
-from lamella.packaging.delivery import Delivered, in_package, on_mount, through_store
+from lamella.packaging.delivery import (
+    Delivered,
+    MountedFile,
+    in_package,
+    on_mount,
+    on_mount_elsewhere,
+    through_store,
+)
 from lamella.packaging.door import models_item
 from lamella.packaging.interpreter import Interpreter, interpreter_for
 from lamella.packaging.items import Item, ensure_package, heaviest
@@ -41,6 +48,7 @@ class Package:
         architecture: The processors that it is for.
         python: Minor version of the Python that it is for.
         closures: Where in the cache that lies which it shares with others.
+        mounted: What must be put on the function's mount, where that is not reached from here.
     """
 
     function: FunctionConfig
@@ -52,6 +60,7 @@ class Package:
     architecture: Architecture
     python: str
     closures: tuple[Path, ...] = ()
+    mounted: tuple[MountedFile, ...] = field(default=(), compare=False, repr=False)
 
 
 def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
@@ -64,6 +73,7 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     delivery: Delivery = "package",
     store: str | None = None,
     mount: str | Path | None = None,
+    mounted_at: str | None = None,
     cache: str | Path | None = None,
     door: str | None = None,
     weights: Path | None = None,
@@ -84,6 +94,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         delivery: How the model reaches the function.
         store: URI of the store that the functions use; with `object-store`, weights are put into it once.
         mount: The mounted folder that slices are put into once, for `mount`; functions find it at the same path.
+        mounted_at: Instead of `mount`: where functions see a mount that is not reached from here; nothing is put there,
+            and `Package.mounted` says what must be.
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
         door: The model's name in URLs, where the function of the only slice is the door as well, with
             `lamella.packaging.door.HANDLER`.
@@ -100,9 +112,9 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     """
     directory, root = Path(sliced), cache_folder(None if cache is None else Path(cache))
     manifest = read_manifest(directory)
-    check_request(name, manifest, delivery, store=store, mount=mount)
+    check_request(name, manifest, delivery, store=store, mount=mount or mounted_at)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
-    deliver = _deliverer(delivery, store, mount, weights)
+    deliver = _deliverer(delivery, store, mount, mounted_at, weights)
     with in_use(root), ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
@@ -120,7 +132,11 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
 
 
 def _deliverer(
-    delivery: Delivery, store: str | None, mount: str | Path | None, weights: Path | None
+    delivery: Delivery,
+    store: str | None,
+    mount: str | Path | None,
+    mounted_at: str | None,
+    weights: Path | None,
 ) -> Callable[[SliceFiles, FunctionConfig], Delivered]:
     if delivery == "object-store" and store is not None:
         opened = open_store(store if weights is None else str(weights))
@@ -129,6 +145,8 @@ def _deliverer(
     if delivery == "mount" and mount is not None:
         folder = Path(mount).absolute()
         return lambda part, function: on_mount(part, function, folder)
+    if delivery == "mount" and mounted_at is not None:
+        return lambda part, function: on_mount_elsewhere(part, function, mounted_at)
     return in_package
 
 
@@ -171,4 +189,5 @@ def _build(
         architecture=interpreter.architecture,
         python=interpreter.python,
         closures=tuple(layer.place for layer in shared),
+        mounted=delivered.files,
     )

@@ -20,6 +20,7 @@ from lamella.stores.credentials import FindCredentials, FunctionCredentials
 LONGEST_S = 905.0
 """A function may take 900 seconds."""
 
+_MOUNTING = (408, 410)  # a file system could not be mounted this time, or lost its connection
 _INVOCATIONS = "/2015-03-31/functions/{}/invocations"
 _STATES = "AWSStepFunctions."
 
@@ -119,7 +120,8 @@ def _answered(reply: Reply) -> Answered:
     kind = (reply.error_type or str(found.get("Type") or f"status {reply.status}")).partition(":")[0]
     message = str(found.get("Message") or found.get("message") or "")
     throttled = reply.status == THROTTLED
-    return Answered(reply.body, kind, message, retriable=throttled or reply.status >= 500, throttled=throttled)
+    passing = throttled or reply.status in _MOUNTING or reply.status >= 500
+    return Answered(reply.body, kind, message, retriable=passing, throttled=throttled)
 
 
 def _document(body: bytes) -> dict[str, object]:

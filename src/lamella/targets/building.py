@@ -47,6 +47,7 @@ def build_models(
     python: str | None = None,
     door: bool = False,
     weights: Path | None = None,
+    mounted_at: str | None = None,
 ) -> list[BuiltModel]:
     """Package every model, or find packages again that were built before.
 
@@ -59,6 +60,7 @@ def build_models(
         python: Of the functions; this process's minor version by default.
         door: Whether the only function of a deployment is its door as well.
         weights: A folder that weights are put into instead of the store.
+        mounted_at: Where functions see a mount that is not reached from here.
 
     Raises:
         UsageError: A name is too long for a function.
@@ -80,6 +82,7 @@ def build_models(
             delivery=wanted.delivery,
             store=store,
             mount=wanted.mount,
+            mounted_at=mounted_at,
             door=name if door and len(manifests) == len(manifest.slices) == 1 else None,
             weights=weights,
         )

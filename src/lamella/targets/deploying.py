@@ -225,7 +225,8 @@ def deploy(  # noqa: PLR0913  # one argument a flag of `lamella deploy`
             or on a `mount`.
         store: Where values go that are too large for a request: `file:///folder` or `s3://bucket/prefix`; a folder of
             the deployment's own by default.
-        mount: The shared folder of the delivery `mount`.
+        mount: On this machine: the shared folder of the delivery `mount`. On AWS a file system is made for it, of the
+            kind that `settings.mount` says.
         cold: `"parallel"` starts every function with the first request, instead of each when its turn comes.
         environment: Variables of every function.
         verify: Compare new slices with the whole model.

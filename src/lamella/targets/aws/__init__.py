@@ -14,6 +14,7 @@ export exporting export_cdk export_readme export_terraform: folders for other to
 outside       a template for those who bring packages, weights and images themselves
 
 target        AwsTarget: deploy, ask, follow, roll back, delete
+loading       what brings models to a file system; network_interfaces: what must go before a network can
 account       calls to AWS                              refusals  what AWS says no with, and the way out
 stacks        stacks, made and changed by change sets   bucket    a deployment's bucket
 images        images of slices, made on this machine    repository a deployment's images in Amazon ECR
@@ -32,18 +33,19 @@ How the second half uses the first:
 2. `foundation(names, settings)` is deployed as `names.stack`. Its output `Bucket` names the bucket; packages go to the
    keys of their `ZipCode`, images into the repository of the output `Repository`, weights to `weights/DIGEST`, and
    files of a mount to `mount/DIGEST/...` (with `efs` the function of the output `Loader` copies them to the file
-   system: it is invoked with `{"prefix": "mount/DIGEST/"}`). Functions find them in `mounts.MOUNT_PATH`.
+   system: see `loader.handle`). Functions find them in `mounts.MOUNT_PATH`. A stack that is there already gets a file
+   system by `template(..., mount=KIND)` of what it holds, as it does where the code of its loader is another
+   (`LoaderDigest`); from then on `mount=mount_of(outputs)` keeps it there.
 3. `published(names, settings, release)` gives a new release the logical ids of its versions. They are kept with it for
    good (`Function.version`), since a later Lamella might compute others: then CloudFormation would publish anew.
 4. `template(names, settings, releases, live=N)` is deployed as an update: `releases` are all that are kept, the newest
    last; `live` is the number of the one that aliases and workflows stand for. A rollback is the same with another.
    It needs the capability `CAPABILITY_NAMED_IAM`. `settings` are those with which the live release was made: they are
-   kept with it. `check_kept(releases)` says what one stack cannot hold; with another `mount`, none of the releases
-   before can be kept.
+   kept with it. `check_kept(releases)` says what one stack cannot hold; another kind of `mount` it cannot hold, either.
 
 The stack's outputs are `Bucket`, `Store`, `Release`, for each model one that begins with `Model` (JSON: `model`,
 `kind`, `arn`, `inline_bytes`), and, where there are such, `Door`, `HttpApi`, `FunctionUrl`, `Queue`, `DeadLetters`,
-`Repository`, `FileSystem`, `Loader`.
+`Repository`, `FileSystem`, `Loader`, `LoaderDigest`.
 
 A function's environment holds `LAMELLA_STORE` (`s3://BUCKET`); with `direct`, `LAMELLA_NEXT`, the ARN of what it
 invokes next, except in the last slice; in an export with `object-store`, `LAMELLA_WEIGHTS`, where its weights are, each

@@ -55,7 +55,7 @@ def slice_statements(kept: Iterable[Function]) -> list[Json]:
     Args:
         kept: The function in every release that is kept.
     """
-    weights = sorted({key for function in kept for key in function.weights})
+    weights = sorted({key for function in kept if not function.is_mounted for key in function.weights})
     actions = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"]
     found = [statement("Values", actions, bucket_keys(REQUESTS))]
     if weights:

@@ -192,7 +192,7 @@ def _check_mount(settings: Settings) -> None:
     if settings.mount is not None and settings.workflow == "direct":
         raise UsageError(
             "with delivery `mount` functions are in a network of their own, from which they cannot invoke the next one",
-            hint="use workflow `express` or `standard`",
+            hint="use workflow `express` or `standard`: a way to AWS Lambda would cost 15 USD a month, idle or not",
         )
 
 

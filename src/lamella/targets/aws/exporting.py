@@ -12,7 +12,7 @@ from lamella.errors import PackageError, UsageError
 from lamella.targets.aws.checks import check_release
 from lamella.targets.aws.export import Format, exported
 from lamella.targets.aws.naming import Names
-from lamella.targets.aws.releasing import ANY_STORE, Releasing, build, check_possible
+from lamella.targets.aws.releasing import ANY_STORE, Releasing, build, check_wanted
 from lamella.targets.aws.settings import Settings
 from lamella.targets.aws.template import published, template
 from lamella.targets.base import DEFAULT_STAGE, DEFAULT_TIMEOUT_S, Wanted
@@ -68,7 +68,7 @@ def export(
         delivery=settings.delivery,
         temporary_mb=settings.temporary_mb,
     )
-    check_possible(wanted)
+    check_wanted(wanted)
     with _whole(target) as partial:
         _write(wanted, settings, format, partial)
     return tuple(sorted(path for path in target.rglob("*") if path.is_file()))

@@ -89,7 +89,7 @@ def properties(names: Names, settings: Settings, function: Function, variables: 
         found["ReservedConcurrentExecutions"] = settings.concurrency
     if settings.snap_start:  # https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
         found["SnapStart"] = {"ApplyOn": "PublishedVersions"}
-    if settings.mount is not None and not function.is_door:
+    if function.is_mounted:
         found |= mounted(settings)
     return {**found, "Tags": tag_list(names.tags(dict(settings.tags)))}
 
@@ -117,7 +117,7 @@ def function_resources(
     own, log = function_id(newest), logical_id("Log", newest.name)
     allowed = [log_statement(log), *statements, *([tracing_statement()] if settings.tracing else [])]
     more: dict[str, object] = {}
-    if settings.mount is not None and not newest.is_door:
+    if any(function.is_mounted for _, function in kept):
         allowed += [*mount_statements(settings), *network_statements(newest.name)]
         more["DependsOn"] = list(MOUNT_TARGETS)
     runs_as = role(names.role(newest.name), "lambda.amazonaws.com", allowed, tags)

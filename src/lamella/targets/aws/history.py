@@ -57,4 +57,6 @@ def numbered(record: Record, numbers: Mapping[str, str]) -> Record:
 
 def reserved(found: Record | None) -> int:
     """The concurrency that a deployment has reserved already."""
-    return 0 if found is None else (found.settings.concurrency or 0) * len(found.release.functions)
+    if found is None or found.settings.concurrency is None:
+        return 0
+    return found.settings.concurrency * len(found.release.functions) + (found.settings.mount == "efs")

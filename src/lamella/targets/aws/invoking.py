@@ -20,6 +20,12 @@ from lamella.targets.aws.account import Account
 from lamella.targets.aws.refusals import AwsRefusedError, is_throttled
 from lamella.targets.reports import read_report
 
+_PASSING = ("ServiceException", "EC2", "EFS", "ENI", "Resource", "S3Files")
+"""What codes begin with of errors of the platform: a network or file system that is new takes a while to be there.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html (errors)
+"""
+
 _ACTIONS = {
     "StartSyncExecution": "start_sync_execution",
     "StartExecution": "start_execution",
@@ -45,7 +51,7 @@ class AccountCaller:
             found = self._account.call("lambda", "invoke", FunctionName=function, Payload=payload, **kind)
         except AwsRefusedError as error:
             throttled = is_throttled(error.code)
-            retriable = throttled or error.code.startswith(("ServiceException", "EC2", "ENI", "Resource"))
+            retriable = throttled or error.code.startswith(_PASSING)
             return Answered(b"", error.code, error.message, retriable=retriable, throttled=throttled)
         return _answered(found)
 

@@ -13,6 +13,8 @@ from lamella.targets.aws.stacks import Resource
 
 _GONE = (
     "404",
+    "FileSystemNotFound",
+    "InvalidVpcID.NotFound",
     "NoSuchBucket",
     "NoSuchEntity",
     "NotFound",
@@ -51,6 +53,15 @@ def _bucket(account: Account, name: str) -> bool:
     return account.try_call("s3", "head_bucket", *_GONE, Bucket=name) is not None
 
 
+def _file_system(account: Account, name: str) -> bool:
+    found = account.try_call("efs", "describe_file_systems", *_GONE, FileSystemId=name)
+    return found is not None and any(each["LifeCycleState"] != "deleted" for each in found["FileSystems"])
+
+
+def _bucket_file_system(account: Account, name: str) -> bool:
+    return account.try_call("s3files", "get_file_system", *_GONE, fileSystemId=name) is not None
+
+
 def _function(account: Account, name: str) -> bool:
     return account.try_call("lambda", "get_function", *_GONE, FunctionName=name) is not None
 
@@ -65,6 +76,10 @@ def _repository(account: Account, name: str) -> bool:
     return account.try_call("ecr", "describe_repositories", missing, repositoryNames=[name]) is not None
 
 
+def _network(account: Account, name: str) -> bool:
+    return account.try_call("ec2", "describe_vpcs", *_GONE, VpcIds=[name]) is not None
+
+
 def _role(account: Account, name: str) -> bool:
     return account.try_call("iam", "get_role", *_GONE, RoleName=name) is not None
 
@@ -77,11 +92,14 @@ def _state_machine(account: Account, arn: str) -> bool:
 # Of queues AWS tells for up to a minute after they are gone, so that there is no use in asking.
 _ASKED: dict[str, Callable[[Account, str], bool]] = {
     "AWS::ApiGatewayV2::Api": _api,
+    "AWS::EC2::VPC": _network,
     "AWS::ECR::Repository": _repository,
+    "AWS::EFS::FileSystem": _file_system,
     "AWS::IAM::Role": _role,
     "AWS::Lambda::Function": _function,
     "AWS::Logs::LogGroup": _log_group,
     "AWS::S3::Bucket": _bucket,
+    "AWS::S3Files::FileSystem": _bucket_file_system,
     "AWS::Scheduler::Schedule": _schedule,
     "AWS::StepFunctions::StateMachine": _state_machine,
 }

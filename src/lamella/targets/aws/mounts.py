@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import sha256
 from importlib.resources import files
 
+from lamella.errors import UsageError
 from lamella.targets.aws.access import NETWORK_REASON, log_statement, network_statements
 from lamella.targets.aws.intrinsics import (
     FUNCTION_REASONS,
@@ -22,8 +25,9 @@ from lamella.targets.aws.intrinsics import (
 from lamella.targets.aws.logs import log_group
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.network import MOUNT_GROUP, SUBNETS, network, vpc_config
-from lamella.targets.aws.settings import Settings
+from lamella.targets.aws.settings import MountKind, Settings
 from lamella.targets.aws.storage import BUCKET, MOUNT_PREFIX, bucket_keys
+from lamella.targets.base import Wanted, key_of
 
 MOUNT_PATH = "/mnt/lamella"
 """Where functions see it. https://docs.aws.amazon.com/lambda/latest/api/API_FileSystemConfig.html"""
@@ -33,6 +37,16 @@ MOUNT_TARGETS = ("MountTargetA", "MountTargetB")
 
 _USER: Json = {"Uid": "1000", "Gid": "1000"}
 _LOADER_MB, _LOADER_S = 1769, 900
+
+
+def loader_code() -> str:
+    """The loader's code, as CloudFormation carries it."""
+    return files(__package__).joinpath("loader.py").read_text(encoding="utf-8")
+
+
+def loader_digest() -> str:
+    """What tells one loader's code from another's: an earlier Lamella's may want to be asked otherwise."""
+    return sha256(loader_code().encode()).hexdigest()[:16]
 
 
 def mount_resources(names: Names, settings: Settings) -> Resources:
@@ -157,16 +171,13 @@ def _loader(names: Names, settings: Settings) -> Resources:
     statements = [
         log_statement("LoaderLogs"),
         statement("Read", ["s3:GetObject"], bucket_keys(MOUNT_PREFIX)),
-        statement(
-            "List", ["s3:ListBucket"], att(BUCKET, "Arn"), Condition={"StringLike": {"s3:prefix": f"{MOUNT_PREFIX}*"}}
-        ),
         *mount_statements(settings, writes=True),
         *network_statements(names.loader),
     ]
     properties: Json = {
         "FunctionName": names.loader,
         "Description": "Lamella: copies files from the bucket to the file system",
-        "Code": {"ZipFile": files(__package__).joinpath("loader.py").read_text(encoding="utf-8")},
+        "Code": {"ZipFile": loader_code()},
         "Runtime": f"python{settings.python}",
         "Handler": "index.handle",
         "Architectures": [settings.architecture],
@@ -189,3 +200,33 @@ def _loader(names: Names, settings: Settings) -> Resources:
         ),
         LOADER: excused(found, **FUNCTION_REASONS),
     }
+
+
+def mount_of(outputs: Mapping[str, str]) -> MountKind | None:
+    """The file system of a stack, by what the stack says."""
+    if "FileSystem" not in outputs:
+        return None
+    return "efs" if "Loader" in outputs else "s3-files"
+
+
+def check_mount(wanted: Wanted, settings: Settings, outputs: Mapping[str, str] | None) -> None:
+    """Refuse a file system of another kind than that which the stack has.
+
+    Raises:
+        UsageError: It has one.
+    """
+    there = None if outputs is None else mount_of(outputs)
+    if there is not None and settings.mount not in (None, there):
+        raise UsageError(
+            f"`{key_of(wanted.name, wanted.stage)}` has a file system of the kind `{there}`, for good",
+            hint=f"say `--file-system {there}`, or deploy under another name or stage",
+        )
+
+
+def lacks_mount(settings: Settings, outputs: Mapping[str, str]) -> bool:
+    """Whether a stack has no file system yet where one is wanted, or a loader of another Lamella's."""
+    if settings.mount is None:
+        return False
+    if settings.mount == "efs" and outputs.get("LoaderDigest") != loader_digest():
+        return True
+    return mount_of(outputs) != settings.mount

@@ -107,6 +107,11 @@ def estimate(settings: Settings, release: Release, usage: Usage, *, platform: Pl
     return Estimate(tuple(sorted(lines, key=lambda line: -line.estimated_month_usd)), usage.requests)
 
 
+def copying_usd(settings: Settings, weights_bytes: int) -> float:
+    """What it costs once to bring a model to its file system."""
+    return weights_bytes / GB * prices()["efs_write_gb_usd"] if settings.mount == "efs" else 0.0
+
+
 @cache
 def prices() -> Mapping[str, float]:
     """The prices of `prices.toml`, by name."""
@@ -181,11 +186,11 @@ class _Month:
             yield Line("queue", requests * _QUEUE_REQUESTS * costs["queue_request_usd"], True)
 
     def _stored(self) -> Iterator[Line]:
-        """Packages of all releases, taken as if each were another; weights once."""
+        """Packages of all releases, taken as if each were another; weights once. To EFS the bucket only passes them."""
         object_usd, costs = self.platform.pricing.object_gb_month_usd, prices()
         zipped = sum(each.package_bytes for each in self.release.functions if isinstance(each.code, ZipCode))
         images = sum(each.package_bytes for each in self.release.functions) - zipped
-        in_bucket = self.kept * zipped + self.usage.weights_bytes
+        in_bucket = self.kept * zipped + (0 if self.settings.mount == "efs" else self.usage.weights_bytes)
         yield Line("objects: stored", in_bucket / GB * object_usd, False)
         yield Line("images", self.kept * images / GB * costs["repository_gb_month_usd"], False)
         if self.settings.mount == "efs":

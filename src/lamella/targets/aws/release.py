@@ -9,6 +9,7 @@ from functools import cached_property
 from lamella.errors import LamellaError
 from lamella.packaging.door import HANDLER as DOOR_HANDLER
 from lamella.targets.aws.settings import Settings, WorkflowKind
+from lamella.targets.aws.storage import MOUNT_PREFIX
 from lamella.workflow.steps import Step, Workflow
 
 HANDLER = "lamella.runtime.handler.handle"
@@ -49,7 +50,8 @@ class Function:
         timeout_s: The longest that one request may take.
         temporary_mb: Its temporary storage.
         package_bytes: What is stored for it: its zip file, or of its image what those of slices before it do not have.
-        weights: Keys of the weights that it fetches from the bucket, with `object-store`.
+        weights: Keys of the weights that it fetches from the bucket, with `object-store`; with `mount`, of what it maps
+            from there, which need not be in the bucket any more.
         environment: Further variables.
         handler: What is called.
         version: Logical id of its published version, once it has one; see `template.published`.
@@ -72,6 +74,17 @@ class Function:
     def is_door(self) -> bool:
         """Whether it runs no slice."""
         return self.slice is None
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether its model lies on the file system."""
+        return any(key.startswith(MOUNT_PREFIX) for key in self.weights)
+
+    @property
+    def mounted_folders(self) -> frozenset[str]:
+        """The folders of the file system that it maps files from."""
+        found = (key.removeprefix(MOUNT_PREFIX) for key in self.weights if key.startswith(MOUNT_PREFIX))
+        return frozenset(path.partition("/")[0] for path in found)
 
     @property
     def version_id(self) -> str:

@@ -16,10 +16,12 @@ from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
 from lamella.stores.bucket import split_object
 from lamella.targets.aws.images import digest_of, with_images
+from lamella.targets.aws.mounts import MOUNT_PATH
 from lamella.targets.aws.naming import Names
 from lamella.targets.aws.release import Function, ImageCode, Model, Release, ZipCode, needs_door
 from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import DOOR_MEMORY_MB, DOOR_TIMEOUT_S, Settings
+from lamella.targets.aws.storage import MOUNT_PREFIX
 from lamella.targets.base import DeployedFunction, Wanted
 from lamella.targets.building import BuiltModel, build_models, functions_of
 from lamella.workflow.steps import Workflow
@@ -57,8 +59,6 @@ RESERVED_VARIABLES = frozenset(
 ANY_STORE = "s3://lamella"
 """Packages need what reads S3; which bucket it is, their environment says."""
 
-_OFFERED = ("package", "image", "object-store")
-
 
 def check_wanted(wanted: Wanted) -> None:
     """Refuse what this target does not do, before anything takes its time.
@@ -66,24 +66,12 @@ def check_wanted(wanted: Wanted) -> None:
     Raises:
         UsageError: The text names it.
     """
-    if wanted.delivery not in _OFFERED:
-        raise UsageError(
-            f"`lamella deploy` does not bring models to AWS by `{wanted.delivery}` yet",
-            hint="deliver them in the `package` or `image`, or through the `object-store`",
-        )
-    check_possible(wanted)
-
-
-def check_possible(wanted: Wanted) -> None:
-    """Refuse what makes no sense on AWS, however models get there.
-
-    Raises:
-        UsageError: The text names it.
-    """
     if wanted.store is not None:
         raise UsageError("a deployment on AWS has a bucket of its own", hint="leave the store out")
     if wanted.mount is not None:
-        raise UsageError("a folder of this machine cannot be mounted on AWS", hint="leave the mount out")
+        raise UsageError(
+            "a folder of this machine cannot be mounted on AWS", hint="leave `--mount` out: a file system is made there"
+        )
     if wanted.cold == "parallel":
         raise UsageError(
             "on AWS nothing starts all functions with the first request", hint="keep them warm: `--keep-warm MINUTES`"
@@ -115,6 +103,7 @@ def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | Non
         python=settings.python,
         door=settings.has_front_door,
         weights=weights,
+        mounted_at=MOUNT_PATH if wanted.delivery == "mount" else None,
     )
     return with_images(built, settings, wanted.platform) if settings.delivery == "image" else built
 
@@ -129,6 +118,13 @@ class Place(Protocol):
     def upload(self, path: Path, key: str) -> None:
         """Put a file there."""
         ...
+
+
+def weights_bytes(built: Sequence[BuiltModel]) -> int:
+    """Bytes of all files that functions have in the bucket or on a file system, each counted once."""
+    packages = [package for model in built for package in model.packages]
+    objects = {entry.uri: entry.size for package in packages for entry in package.function.objects}
+    return sum({**objects, **{file.path: file.size for package in packages for file in package.mounted}}.values())
 
 
 class Releasing:
@@ -195,7 +191,7 @@ class Releasing:
             timeout_s=math.ceil(deployed.timeout_s),
             temporary_mb=deployed.temporary_mb,
             package_bytes=size,
-            weights=tuple(split_object(entry.uri)[1] for entry in package.function.objects),
+            weights=_weights(package),
             environment=dict(environment),
         )
         return replace(found, handler=HANDLER) if is_door else found
@@ -253,3 +249,9 @@ class Releasing:
                 self._bucket.upload(file, key)
                 size = file.stat().st_size
         return ZipCode(key), size
+
+
+def _weights(package: Package) -> tuple[str, ...]:
+    """Keys of what a function has in the bucket beside its package."""
+    objects = (split_object(entry.uri)[1] for entry in package.function.objects)
+    return (*objects, *(f"{MOUNT_PREFIX}{file.path}" for file in package.mounted))

@@ -20,7 +20,7 @@ https://docs.aws.amazon.com/step-functions/latest/dg/amazon-states-language-intr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lamella.targets.aws.intrinsics import Json
 from lamella.targets.aws.release import Function, Model
@@ -51,6 +51,18 @@ PASSING = (
 
 https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html
 https://docs.aws.amazon.com/step-functions/latest/dg/sfn-best-practices.html (transient Lambda service exceptions)
+"""
+
+MOUNTING = (
+    "Lambda.EFSIOException",
+    "Lambda.EFSMountConnectivityException",
+    "Lambda.EFSMountTimeoutException",
+    "Lambda.S3FilesMountConnectivityException",
+    "Lambda.S3FilesMountTimeoutException",
+)
+"""The file system could not be mounted this time.
+
+https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html (errors)
 """
 
 THROTTLED = ("Lambda.TooManyRequestsException", "TooManyRequestsException")
@@ -131,7 +143,7 @@ def _task(model: Model, step: Step, function: Function, arn: Callable[[Function]
             "timing.$": "$.Payload.timing",
         },
         "TimeoutSeconds": function.timeout_s + LATE_S,
-        "Retry": _retry(),
+        "Retry": _retry((*PASSING, *MOUNTING) if function.is_mounted else PASSING),
         "Catch": _catch(_failed(step)),
     }
 
@@ -161,7 +173,7 @@ def _parallel(tasks: dict[Step, Json]) -> Json:
     return {"Type": "Parallel", "Branches": branches, "ResultSelector": selector, "Catch": _catch("Failed")}
 
 
-def _retry() -> list[Json]:
+def _retry(passing: Sequence[str]) -> list[Json]:
     """As a chain elsewhere: three attempts, but up to about a minute where there was no instance to spare.
 
     https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html (Retry field examples)
@@ -176,7 +188,7 @@ def _retry() -> list[Json]:
             "JitterStrategy": "FULL",
         },
         {
-            "ErrorEquals": list(PASSING),
+            "ErrorEquals": list(passing),
             "IntervalSeconds": 1,
             "BackoffRate": 2,
             "MaxDelaySeconds": 4,

@@ -22,10 +22,10 @@ from lamella.targets.aws.functions import (
     version_id,
 )
 from lamella.targets.aws.intrinsics import Json, Resources, att, ref, sub
-from lamella.targets.aws.mounts import FILE_SYSTEM, LOADER, mount_resources
+from lamella.targets.aws.mounts import FILE_SYSTEM, LOADER, loader_digest, mount_resources
 from lamella.targets.aws.naming import Names, logical_id
 from lamella.targets.aws.release import Function, ImageCode, Release
-from lamella.targets.aws.settings import Settings
+from lamella.targets.aws.settings import MountKind, Settings
 from lamella.targets.aws.storage import BUCKET, REPOSITORY, storage
 from lamella.targets.aws.workflows import entrance, entrances, workflow_resources
 
@@ -36,12 +36,21 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-li
 """
 
 
-def foundation(names: Names, settings: Settings) -> Json:
-    """What must be there before a release: where its packages, images and files go."""
+def foundation(names: Names, settings: Settings, *, mount: MountKind | None = None) -> Json:
+    """What must be there before a release: where its packages, images and files go.
+
+    Args:
+        names: Of the deployment.
+        settings: Its settings.
+        mount: The file system that the stack has, whatever settings say now.
+    """
+    settings = _with_mount(settings, mount)
     return _template(names, {**storage(names, settings), **mount_resources(names, settings)}, _places(settings))
 
 
-def template(names: Names, settings: Settings, releases: Sequence[Release], *, live: int) -> Json:
+def template(
+    names: Names, settings: Settings, releases: Sequence[Release], *, live: int, mount: MountKind | None = None
+) -> Json:
     """The whole of it.
 
     Args:
@@ -50,11 +59,13 @@ def template(names: Names, settings: Settings, releases: Sequence[Release], *, l
         releases: Every release that is kept, the newest last; all of their functions have versions (`published`), and
             they fit together (`checks.check_kept`).
         live: Number of the one that answers.
+        mount: The file system that the stack has, whatever settings say now: once there, it stays until the end, since
+            network interfaces outlive functions by up to an hour, and empty it costs nothing.
 
     Raises:
         LamellaError: A function has no version yet, or slices do not fit together.
     """
-    kept = tuple(releases)
+    kept, settings = tuple(releases), _with_mount(settings, mount)
     current = next(release for release in kept if release.number == live)
     if current.door is None:  # nor was one asked for when it was new
         settings = settings.without_doors()
@@ -91,6 +102,10 @@ def published(names: Names, settings: Settings, release: Release) -> Release:
 def written(found: Json) -> str:
     """A template as JSON text."""
     return json.dumps(found, indent=1) + "\n"
+
+
+def _with_mount(settings: Settings, mount: MountKind | None) -> Settings:
+    return settings if settings.mount is not None else replace(settings, mount=mount)
 
 
 def _template(names: Names, resources: Resources, outputs: Json) -> Json:
@@ -171,7 +186,7 @@ def _places(settings: Settings) -> Json:
     if settings.mount is not None:
         found["FileSystem"] = ref(FILE_SYSTEM) if settings.mount == "efs" else att(FILE_SYSTEM, "FileSystemId")
     if settings.mount == "efs":
-        found["Loader"] = ref(LOADER)
+        found |= {"Loader": ref(LOADER), "LoaderDigest": loader_digest()}
     return found
 
 

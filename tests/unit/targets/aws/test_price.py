@@ -6,7 +6,7 @@ import pytest
 from tests.aws_stacks import chain, release, settings, side_by_side
 
 from lamella.platforms import load_platform
-from lamella.targets.aws.price import MONTH_S, Estimate, Usage, estimate, prices
+from lamella.targets.aws.price import MONTH_S, Estimate, Usage, copying_usd, estimate, prices
 from lamella.targets.aws.release import Model
 
 AWS = load_platform("aws-lambda")
@@ -80,6 +80,10 @@ def test_a_file_system_is_paid_for_what_is_on_it_and_what_cold_starts_read() -> 
     found = {line.what: line.estimated_month_usd for line in lines}
     assert found["file system: stored"] == pytest.approx(2 * 0.30)
     assert found["file system: read"] == pytest.approx(1000 * 0.1 * 2 * 0.03)
+    packages_gb = 2 * 50_000_000 / (1 << 30)
+    assert found["objects: stored"] == pytest.approx(packages_gb * 0.023), "the bucket only passes the model"
+    assert copying_usd(chosen, 2 << 30) == pytest.approx(2 * 0.06)
+    assert copying_usd(settings(delivery="mount", mount="s3-files"), 2 << 30) == 0
 
 
 def test_every_price_is_above_nothing() -> None:

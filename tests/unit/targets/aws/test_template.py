@@ -210,6 +210,33 @@ def test_functions_on_a_mount_read_it_and_only_the_loader_writes() -> None:
     assert found["Resources"][function_of(found, "slice-0")]["DependsOn"] == ["MountTargetA", "MountTargetB"]
 
 
+def test_a_file_system_stays_and_versions_keep_what_they_had() -> None:
+    """Version 1 is in a package, 2 on the mount, 3 in a package again: functions leave the network, versions do not."""
+    packaged, on_mount = settings(), settings(delivery="mount", mount="efs")
+    first = published(NAMES, packaged, release(packaged, chain(1)))
+    second = published(NAMES, on_mount, release(on_mount, chain(1), number=2))
+    third = published(NAMES, packaged, release(packaged, chain(1), number=3, digest="3" * 64))
+    between = template(NAMES, on_mount, [first, second], live=2)
+    after = template(NAMES, packaged, [first, second, third], live=3, mount="efs")
+    loader = of_type(after, "Lambda::Function")["Loader"]
+    for found, is_mounted in ((after, False), (between, True)):
+        [slice_] = [entry for name, entry in of_type(found, "Lambda::Function").items() if name != "Loader"]
+        assert ("VpcConfig" in slice_, "FileSystemConfigs" in slice_) == (is_mounted, is_mounted)
+    assert "VpcConfig" in loader
+    assert set(of_type(after, "Lambda::Version")) == {each.functions[0].version for each in (first, second, third)}
+    sids = {entry["Sid"] for entry in statements(after, role_of(after, function_of(after, "slice-0")))}
+    assert {"Mount", "Network"} <= sids, "version 2 can still be asked"
+    gone = template(NAMES, packaged, [third], live=3, mount="efs")
+    assert of_type(gone, "EFS::FileSystem").keys() == {"FileSystem"}
+    assert gone["Outputs"].keys() == between["Outputs"].keys()
+
+
+def test_a_file_system_that_cannot_be_mounted_at_once_is_tried_again() -> None:
+    for delivery, is_tried in (({"delivery": "mount", "mount": "efs"}, True), ({}, False)):
+        [machine] = of_type(stack(settings(**delivery), chain(2)), "StepFunctions::StateMachine").values()
+        assert ("Lambda.EFSMountTimeoutException" in machine["DefinitionString"]["Fn::Sub"]) == is_tried
+
+
 def test_the_door_may_start_this_deployments_workflows_only() -> None:
     found = stack(settings(**DOORS), chain(2))
     allowed = {entry["Sid"]: entry for entry in statements(found, role_of(found, function_of(found, "door")))}
