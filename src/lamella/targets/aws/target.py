@@ -29,7 +29,7 @@ from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build,
 from lamella.targets.aws.removing import remove
 from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import Settings
-from lamella.targets.aws.stacks import Progress, Stacks
+from lamella.targets.aws.stacks import Progress, Resource, Stacks
 from lamella.targets.aws.template import foundation, published, template
 from lamella.targets.aws.template import written as text_of
 from lamella.targets.base import (
