@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lamella.targets import Endpoint, deploy
     from lamella.targets.aws.exporting import export
     from lamella.targets.packages import package
+    from lamella.tasks import TaskChoice, open_task
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
@@ -33,12 +34,14 @@ __all__ = [
     "Endpoint",
     "LamellaError",
     "Pipeline",
+    "TaskChoice",
     "__version__",
     "check",
     "convert",
     "deploy",
     "export",
     "load",
+    "open_task",
     "package",
     "plan",
     "slice",
@@ -49,11 +52,13 @@ _HOMES = {
     "Endpoint": "lamella.targets",
     "LamellaError": "lamella.errors",
     "Pipeline": "lamella.workflow",
+    "TaskChoice": "lamella.tasks",
     "check": "lamella.checking.check",
     "convert": "lamella.converters",
     "deploy": "lamella.targets",
     "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
+    "open_task": "lamella.tasks",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",
     "slice": "lamella.slicing",

@@ -86,7 +86,7 @@ def _sequence(value: object, inner: tuple[Any, ...]) -> object:
 def _described(hint: Any) -> str:  # noqa: ANN401
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return " or ".join(_described(one) for one in inner)
+        return " or ".join(_described(one) for one in inner if one is not types.NoneType)
     if origin is Literal:
         return " or ".join(f"`{one}`" for one in inner)
     if origin is tuple:
@@ -99,5 +99,4 @@ _WORDS = {
     float: "a number",
     str: "text",
     bool: "`true` or `false`",
-    types.NoneType: "nothing",
 }
