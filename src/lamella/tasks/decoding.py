@@ -13,8 +13,9 @@ from lamella.tasks.base import Item
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""What is read. Pillow knows more formats, old ones among them, whose readers saw little hostile input."""
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
+"""What is read, those first that Pillow loads no further readers for. It knows more formats, old ones among them, whose
+readers saw little hostile input."""
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -59,7 +60,7 @@ def decode(item: Item, index: int, *, grey: bool = False, max_pixels: int) -> Im
         raise ItemError(
             f"is no image that can be read: {_without_address(reason)}",
             item=index,
-            hint=f"known are {', '.join(name for name in FORMATS if name != 'MPO')}",
+            hint=f"known are {', '.join(FORMATS)}",
         ) from error
 
 
