@@ -38,10 +38,15 @@ def short_side(size: Size, wanted: int, longest: int | None = None) -> Size:
 
 
 def _bounded(size: Size, longest: int) -> Size:
-    """As DETR's reference: the short side that the bound allows is rounded, and the long side follows the exact one."""
+    """As DETR's reference: the short side that the bound allows is rounded, and the long side follows the exact one.
+
+    Where an image has that short side already, it stays as it is.
+    """
     short, long = min(size), max(size)
     exact = longest * short / long
-    found = round(exact), max(1, int(exact * long / short))
+    found = max(1, round(exact)), max(1, int(exact * long / short))
+    if found[0] == short:
+        return size
     return found if size[0] <= size[1] else found[::-1]
 
 
