@@ -78,7 +78,7 @@ class Custom:
             raise self._wrong("postprocess", f"returns no list of answers to {counted}", "return an answer an item")
         answers: list[Answer] = [_object(answer) for answer in made]
         try:
-            json.dumps(answers)
+            json.dumps(answers, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise self._wrong(
                 "postprocess", f"returns what JSON cannot hold: {error}", "return numbers, text, lists"

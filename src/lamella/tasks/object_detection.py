@@ -126,9 +126,11 @@ class ObjectDetection:
         ]
 
     def _rows(self, outputs: Tensors, name: str, rows: int) -> Floats:
-        array = output_of(outputs, name, (1, 2, 3))
-        of_one = self._form == "boxes" and rows == 1 and len(array) != 1  # torchvision's detectors have no batch
-        return check_rows(array[None] if of_one else array, name, rows)
+        if self._form != "boxes":
+            return check_rows(output_of(outputs, name, (2, 3)), name, rows)
+        of_all = 3 if name == self._outputs[0] else 2
+        array = output_of(outputs, name, (of_all - 1, of_all))  # torchvision's detectors have no batch
+        return check_rows(array[None] if array.ndim < of_all else array, name, rows)
 
     def _objects(self, values: list[Floats], placement: Placement) -> list[dict[str, object]]:
         options = self._options

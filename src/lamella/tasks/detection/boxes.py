@@ -21,11 +21,20 @@ class Boxes:
         sides: `[n, 4]`: left, top, right, bottom, as shares of the model's input.
         scores: `[n]`.
         classes: `[n]`.
+
+    Raises:
+        ValueError: They have other shapes.
     """
 
     sides: Floats
     scores: Floats
     classes: Indexes
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        count = len(self.scores)
+        if (self.sides.shape, self.scores.shape, self.classes.shape) != ((count, 4), (count,), (count,)):
+            raise ValueError("boxes, scores and classes do not go together")
 
     def at(self, index: npt.NDArray[np.generic]) -> Boxes:
         """Those at indexes, or where a mask is true."""

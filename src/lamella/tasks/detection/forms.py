@@ -48,7 +48,7 @@ def find_form(outputs: Sequence[TensorSpec], wanted: Form | None) -> tuple[Form,
         if len(boxes) == 1:
             return "heads", (boxes[0].name, next(spec.name for spec in of_three if spec is not boxes[0]))
     listed = ", ".join(f"`{spec.name}`" for spec in outputs)
-    kind = "a detector of a known form" if wanted is None else f"of the form `{wanted}`"
+    kind = "a detector of a known form" if wanted is None else f"the form `{wanted}`"
     raise TaskError(
         f"the model's outputs are not those of {kind}: {listed}",
         hint="set `form`, or write `postprocess` in a Python file and choose the task `custom`",
