@@ -108,6 +108,12 @@ def heads(path: Path, *, anchors: int = 24, classes: int = 5, size: int = 32) ->
     return save(path, helper.make_graph(nodes, "heads", [floats("image", ["batch", 3, size, size])], outputs, weights))
 
 
+def table(name: str, rows: int, width: int) -> onnx.TensorProto:
+    """Random numbers of about 1, by row."""
+    values = np.random.default_rng(0).standard_normal((rows, width))
+    return onnx.numpy_helper.from_array(values.astype(np.float32), name)
+
+
 def token_inputs(*names: str, batch: int | str = "batch", length: int | str = "tokens") -> list[onnx.ValueInfoProto]:
     """Inputs for tokens."""
     return [helper.make_tensor_value_info(name, TensorProto.INT64, [batch, length]) for name in names]
@@ -125,8 +131,8 @@ def reader(path: Path, *, batch: int | str = "batch", length: int | str = "token
     ]
     outputs = [floats(name, [batch, length]) for name in ("start_logits", "end_logits")]
     weights = [
-        weight("of_tokens", VOCABULARY, 2),
-        weight("of_types", 2, 2),
+        table("of_tokens", VOCABULARY, 2),
+        table("of_types", 2, 2),
         onnx.numpy_helper.from_array(np.array([2]), "last"),
     ]
     inputs = token_inputs("input_ids", "token_type_ids", batch=batch, length=length)
@@ -142,7 +148,7 @@ def embedder(path: Path, *, width: int = 16) -> Path:
         helper.make_node("Sub", ["vectors", "column"], ["last_hidden_state"]),
     ]
     outputs = [floats("last_hidden_state", ["batch", "tokens", width])]
-    weights = [weight("of_tokens", VOCABULARY, width), onnx.numpy_helper.from_array(np.array([2]), "last")]
+    weights = [table("of_tokens", VOCABULARY, width), onnx.numpy_helper.from_array(np.array([2]), "last")]
     inputs = token_inputs("input_ids", "attention_mask")
     return save(path, helper.make_graph(nodes, "embedder", inputs, outputs, weights))
 
