@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from tests import task_models as made
 import lamella
 from lamella.errors import ItemError, UsageError
 from lamella.tasks import TaskChoice, answer, open_task
+
+pytest_plugins = ["lamella.testing"]
 
 SENTENCES = [
     "Penicillin was discovered when mould killed bacteria in a forgotten dish.",
@@ -110,3 +113,18 @@ def test_one_pipeline_answers_several_threads(tmp_path: Path) -> None:
             assert list(threads.map(lambda image: pipeline.answer([image]), images)) == wanted
         with pytest.raises(ItemError, match="item 1 is no image"):
             pipeline.answer([images[0], b"x"])
+
+
+def test_functions_answer_as_this_process_does(
+    lamella_endpoint: Callable[..., lamella.Endpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over slices deployed on this machine: the task is here, the model there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = made.reader(made.tokenizer_beside(tmp_path) / "model.onnx")
+    items = [{"question": "How tall is it?", "context": context} for context in made.CONTEXTS]
+    choice = TaskChoice("question-answering", settings={"max_tokens": 48, "doc_stride": 16})
+    with lamella.Pipeline(model, task=choice) as pipeline:
+        wanted = pipeline.answer(items)
+    endpoint = lamella_endpoint(lamella.slice(lamella.load(model), tmp_path / "model.slices", slices=2))
+    task = open_task(choice.name, endpoint.inputs, endpoint.outputs, folder=tmp_path, settings=choice.settings)
+    assert answer(task, endpoint.infer, items) == wanted

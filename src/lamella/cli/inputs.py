@@ -130,7 +130,7 @@ def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
     value = read_json(path, hint="give nested lists")
     kind = None if spec is None else datatype_of_spec(spec)
     if spec is not None and kind is None:
-        return value  # type: ignore[no-any-return]  # a sequence or map as Python has it: the engine checks it
+        return value  # type: ignore[return-value]  # a sequence or map as Python has it: the engine checks it
     try:
         return np.asarray(value) if kind is None else array_from(value, kind)
     except (TypeError, ValueError, OverflowError) as error:
