@@ -15,7 +15,7 @@ import pytest
 from tests import task_models as made
 
 import lamella
-from lamella.errors import ItemError, TaskError, UsageError
+from lamella.errors import ItemError, MissingDependencyError, TaskError, UsageError
 from lamella.tasks import TASKS, answer, open_task
 from lamella.tasks.base import Answer, Item, Prepared, State, Task
 from lamella.tensors import Tensors, TensorSpec
@@ -259,6 +259,23 @@ print("modules:", *sys.modules)
     assert foreign.isdisjoint(name.partition(".")[0] for name in loaded)
     tasks = {f"lamella.tasks.{name.replace('-', '_')}" for name in TASKS}
     assert tasks.intersection(loaded) == {f"lamella.tasks.{case.task.replace('-', '_')}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "extra"),
+    [("image-classification", "PIL", "images"), ("feature-extraction of texts", "tokenizers", "text")],
+)
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    name: str, library: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = CASES[name]
+    with lamella.Pipeline(case.build(tmp_path)) as pipeline:
+        for module in [m for m in sys.modules if m.partition(".")[0] == library]:
+            monkeypatch.delitem(sys.modules, module)
+        monkeypatch.setitem(sys.modules, library, None)
+        with pytest.raises(MissingDependencyError) as caught:
+            open_task(case.task, pipeline.inputs, pipeline.outputs, folder=tmp_path).preprocess(case.items[:1])
+    assert caught.value.hint == f"install it with `pip install 'lamella[{extra}]'`"
 
 
 def assert_same(found: object, wanted: object) -> None:

@@ -13,6 +13,7 @@ from tests import task_models as made
 import lamella
 from lamella.errors import ItemError, UsageError
 from lamella.tasks import TaskChoice, answer, open_task
+from lamella.tensors import Array, Tensors, TensorSpec
 
 pytest_plugins = ["lamella.testing"]
 
@@ -79,7 +80,7 @@ def test_a_reader_answers_as_torch_does(tmp_path: Path) -> None:
     items = [{"question": f"What is number {i}?", "context": context} for i, context in enumerate(made.CONTEXTS)]
     choice = TaskChoice("question-answering", settings={"max_tokens": 64, "doc_stride": 24})
 
-    def by_torch(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def by_torch(inputs: Tensors) -> dict[str, Array]:
         with torch.no_grad():
             found = reader(**{name: torch.from_numpy(array) for name, array in inputs.items()})
         return {name: getattr(found, name).numpy() for name in ("start_logits", "end_logits")}
@@ -93,6 +94,41 @@ def test_a_reader_answers_as_torch_does(tmp_path: Path) -> None:
     assert [(a["answer"], a["start"], a["end"]) for a in found] == [(a["answer"], a["start"], a["end"]) for a in wanted]
     assert [a["score"] for a in found] == pytest.approx([a["score"] for a in wanted], rel=1e-3)
     assert all(a["answer"] for a in found)
+
+
+def test_a_classifier_answers_as_transformers_pipeline_does(tmp_path: Path) -> None:
+    """A small ViT with random weights, the same logits: `pipeline("image-classification")`, and the task."""
+    torch = pytest.importorskip("torch")
+    from PIL import Image
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil, pipeline
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=64,
+        initializer_range=0.5,
+        num_labels=9,
+    )
+    model = ViTForImageClassification(config).eval()
+    processor = ViTImageProcessorPil(size={"height": 64, "width": 64})
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+
+    def by_torch(inputs: Tensors) -> dict[str, Array]:
+        with torch.no_grad():
+            return {"logits": model(torch.from_numpy(inputs["pixel_values"])).logits.numpy()}
+
+    (tmp_path / "cat.jpg").write_bytes(made.encoded(made.picture(120, 90), "JPEG"))
+    reference = pipeline("image-classification", model=model, image_processor=processor)
+    wanted = reference(Image.open(tmp_path / "cat.jpg"), top_k=4)
+    inputs = [TensorSpec("pixel_values", "FP32", ("batch", 3, 64, 64))]
+    task = open_task("image-classification", inputs, [TensorSpec("logits", "FP32", None)], folder=tmp_path)
+    (found,) = answer(task, by_torch, [(tmp_path / "cat.jpg").read_bytes()])
+    assert [one["label"] for one in found["classes"]][:4] == [one["label"] for one in wanted]
+    assert [one["score"] for one in found["classes"]][:4] == pytest.approx([one["score"] for one in wanted], rel=1e-5)
 
 
 def test_a_pipeline_without_a_task_says_so(tmp_path: Path) -> None:

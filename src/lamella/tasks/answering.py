@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lamella.errors import TaskError
+from lamella.errors import ItemError, TaskError
 from lamella.tasks.base import Answer, Item, Task
 from lamella.tensors import Array, Tensors
 
@@ -17,7 +17,7 @@ def answer(task: Task, infer: Infer, items: Sequence[Item]) -> list[Answer]:
     """Answers for items, in their order.
 
     All items go through the model together. A model whose batch is fixed runs as often as they need, the last time with
-    repeated rows where it lacks some.
+    repeated rows where it lacks some; one that takes a single row has the items one by one.
 
     Args:
         task: What `open_task` returned.
@@ -30,9 +30,19 @@ def answer(task: Task, infer: Infer, items: Sequence[Item]) -> list[Answer]:
     """
     if not items:
         return []
+    if task.batch == 1 and len(items) > 1:
+        return [_one(task, infer, item, index) for index, item in enumerate(items)]
     prepared = task.preprocess(items)
     outputs = infer(prepared.inputs) if task.batch is None else _in_batches(infer, prepared.inputs, task.batch)
     return task.postprocess(outputs, prepared.states)
+
+
+def _one(task: Task, infer: Infer, item: Item, index: int) -> Answer:
+    """By itself, since the outputs of such models need not have a batch at all, as those of torchvision's detectors."""
+    try:
+        return answer(task, infer, [item])[0]
+    except ItemError as error:
+        raise ItemError(error.reason, item=index, hint=error.hint) from error
 
 
 def _in_batches(infer: Infer, inputs: Tensors, size: int) -> dict[str, Array]:
@@ -40,6 +50,8 @@ def _in_batches(infer: Infer, inputs: Tensors, size: int) -> dict[str, Array]:
     found = [
         infer({name: _rows(array, start, size) for name, array in inputs.items()}) for start in range(0, rows, size)
     ]
+    if len(found) == 1 and rows == size:
+        return dict(found[0])
     return {name: _joined([outputs[name] for outputs in found], name)[:rows] for name in found[0]}
 
 

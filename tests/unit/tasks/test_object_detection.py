@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.task_models import picture, png, write_json
 
 from lamella.errors import TaskError, UsageError
+from lamella.tasks.answering import answer
 from lamella.tasks.detection.anchors import decode, read_anchors, ssd_mobilenet
 from lamella.tasks.detection.boxes import Boxes, in_image, suppressed, without_overlaps
 from lamella.tasks.files import ModelFiles
@@ -204,6 +205,19 @@ def test_boxes_in_pixels_or_shares_with_or_without_a_batch() -> None:
             ones = np.ones(batch.shape[:-1], np.float32)
             found = own.postprocess({"bboxes": batch, "labels": ones * 3, "scores": ones}, STATE)
             assert objects(found[0]) == [(3, 1.0, pytest.approx([20, 20, 100, 100]))]
+
+
+def test_detectors_without_a_batch_find_any_number_of_objects_in_each_image() -> None:
+    own = task(specs(boxes=("n", 4), labels=("n",), scores=("n",)), unit="pixels")
+    counts = iter([3, 0, 2])
+
+    def infer(_: Any) -> dict[str, np.ndarray]:
+        count = next(counts)
+        boxes = np.tile(np.array([[1, 1, 9, 9]], np.float32), (count, 1))
+        return {"boxes": boxes, "labels": np.ones(count, np.int64), "scores": np.full(count, 0.9, np.float32)}
+
+    found = answer(own, infer, [png(picture(seed=seed)) for seed in range(3)])
+    assert [len(one["objects"]) for one in found] == [3, 0, 2]
 
 
 @settings(max_examples=30)
