@@ -62,21 +62,28 @@ def without_overlaps(boxes: Boxes, *, iou: float, most: int) -> Boxes:
 
 def suppressed(sides: Floats, scores: Floats, *, iou: float, most: int) -> Indexes:
     """Indexes of boxes that overlap no likelier one by more than `iou`, the likeliest first."""
-    waiting = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")
+    waiting = _columns(sides[order])
     kept: list[int] = []
-    while len(waiting) and len(kept) < most:
-        first, waiting = waiting[0], waiting[1:]
-        kept.append(int(first))
-        waiting = waiting[overlaps(sides[first], sides[waiting]) <= iou]
+    while len(order) and len(kept) < most:
+        kept.append(int(order[0]))
+        apart = _overlaps(waiting[:, :1], waiting[:, 1:]) <= iou
+        order, waiting = order[1:][apart], waiting[:, 1:][:, apart]
     return np.array(kept, np.intp)
 
 
-def overlaps(box: Floats, others: Floats) -> Floats:
-    """Intersection over union of a box with each of others; 0 where both are empty."""
-    start, end = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
-    shared = np.maximum(end - start, 0).prod(axis=1)
-    areas = np.maximum(others[:, 2:] - others[:, :2], 0).prod(axis=1)
-    union = areas + np.maximum(box[2:] - box[:2], 0).prod() - shared
+def _columns(sides: Floats) -> Floats:
+    """Left, top, right, bottom and area, a row each: what is compared lies together in memory."""
+    left, top, right, bottom = sides.T
+    return np.stack([left, top, right, bottom, np.maximum(right - left, 0) * np.maximum(bottom - top, 0)])
+
+
+def _overlaps(box: Floats, others: Floats) -> Floats:
+    """Intersection over union of a box with each of others, as columns; 0 where both are empty."""
+    width = np.minimum(box[2], others[2]) - np.maximum(box[0], others[0])
+    height = np.minimum(box[3], others[3]) - np.maximum(box[1], others[1])
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    union = box[4] + others[4] - shared
     found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return found
 
