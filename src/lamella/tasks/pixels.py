@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from lamella.errors import TaskError
+from lamella.errors import ItemError, TaskError
 from lamella.tasks.base import Item
 from lamella.tasks.decoding import decode
 from lamella.tasks.files import ModelFiles
@@ -20,6 +20,8 @@ from lamella.tasks.specs import chosen, fixed, rank
 from lamella.tensors import Array, TensorSpec, datatype
 
 MASK = "pixel_mask"
+MOST_PIXELS = 64_000_000
+"""Of what an image is resized to, whatever the model's files ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class ImageInput:
         """
         options, grey = self.options, self._channels == 1
         found = [
-            self._placed(decode(item, i, grey=grey, max_pixels=options.max_pixels)) for i, item in enumerate(items)
+            self._placed(decode(item, index, grey=grey, max_pixels=options.max_pixels), index)
+            for index, item in enumerate(items)
         ]
         sizes = [pixels.shape[:2] for pixels, _ in found]
         fixed_size = self._size()
@@ -135,10 +138,16 @@ class ImageInput:
         inputs.update((spec.name, self._mask(sizes, canvas, spec)) for spec in self._masks)
         return inputs, [Placement(*place, canvas) for _, place in found]
 
-    def _placed(self, image: object) -> tuple[Pixels, tuple[Size, Size, Size]]:
+    def _placed(self, image: object, index: int) -> tuple[Pixels, tuple[Size, Size, Size]]:
         options = self.options
         size: Size = (image.height, image.width)  # type: ignore[attr-defined]  # Pillow's
         scaled = self._scaled(size)
+        if scaled[0] * scaled[1] > MOST_PIXELS:  # a strip of one pixel by many, whose short side is to be long
+            raise ItemError(
+                f"would have {scaled[0] * scaled[1]:,} pixels once resized (at most {MOST_PIXELS:,})",
+                item=index,
+                hint="give an image that is less long and narrow",
+            )
         pixels = resize(image, scaled, options.interpolation)  # type: ignore[arg-type]
         offset = (0, 0)
         if options.fit == "letterbox" and isinstance(options.resize, tuple):
@@ -203,6 +212,13 @@ class ImageInput:
 
     def _check_size(self) -> None:
         options, wanted = self.options, self._size()
+        sides = [options.crop, options.resize, options.longest]
+        numbers = [n for side in sides for n in (side if isinstance(side, tuple) else (side,)) if n is not None]
+        areas = [side[0] * side[1] for side in sides if isinstance(side, tuple)]
+        if any(n < 1 for n in numbers) or max(areas, default=1) > MOST_PIXELS:
+            raise TaskError(
+                f"images cannot be made {max(numbers)} by {min(numbers)} pixels", hint="set `resize` and `crop`"
+            )
         if isinstance(options.resize, tuple) and options.fit == "short-side":
             raise TaskError("`resize` has two sizes and `fit` is `short-side`", hint="set `fit` to `stretch`")
         if isinstance(options.resize, int) and options.fit != "short-side":

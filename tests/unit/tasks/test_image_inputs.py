@@ -262,6 +262,19 @@ def test_pixels_are_counted_before_they_are_unpacked() -> None:
         values(images(max_pixels=3000), png(picture(64, 48)))
 
 
+def test_a_strip_is_not_blown_up() -> None:
+    """60,000 pixels of which the short side is one: resized, they would take 11 GB."""
+    strip = np.zeros((1, 60_000, 3), np.uint8)
+    with pytest.raises(ItemError, match=r"item 0 would have 3,932,160,000 pixels once resized \(at most 64,000,000\)"):
+        values(images(), png(strip))
+
+
+@pytest.mark.parametrize("settings", [{"crop": [0, 4]}, {"resize": -1}, {"crop": [99999, 99999]}, {"longest": 0}])
+def test_sizes_that_are_none_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(TaskError, match="images cannot be made"):
+        images(**settings)
+
+
 def test_jpeg_is_read_as_pillow_reads_it() -> None:
     file = encoded(picture(224, 224), "JPEG")
     own = images(resize=None, scale=1.0, mean=[0], std=[1])
