@@ -136,7 +136,7 @@ class Pipeline:
         return {name: deepcopy(array) if name in given else array for name, array in outputs.items()}
 
     def answer(self, items: Sequence[TaskItem]) -> list[Answer]:
-        """Answer items, such as the bytes of images or texts, all in one call of the model.
+        """Answer items, such as the bytes of images or texts: together, as far as the model can.
 
         Example:
             ```python

@@ -91,6 +91,29 @@ def test_rows_of_a_fixed_batch_come_back_to_their_items(lengths: list[int], batc
         assert len(sizes) == sum(lengths)
 
 
+def test_a_model_of_any_batch_is_not_given_thousands_of_rows() -> None:
+    sizes = []
+
+    def infer(inputs: Tensors) -> dict[str, Array]:
+        sizes.append(len(inputs["x"]))
+        return {"y": inputs["x"]}
+
+    found = answer(Numbers(None), infer, ["a" * 100, "b" * 50])
+    assert found == [{"values": [97.0] * 100}, {"values": [98.0] * 50}]
+    assert sizes == [64, 64, 22]
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_inputs_that_are_no_rows_of_one_batch_are_given_as_they_are(batch: int | None) -> None:
+    class Scaled(Numbers):
+        def preprocess(self, items: Sequence[Item]) -> Prepared:
+            prepared = super().preprocess(items)
+            return Prepared({**prepared.inputs, "by": np.array(3.0)}, prepared.states)
+
+    found = answer(Scaled(batch), lambda inputs: {"y": inputs["x"] * inputs["by"]}, ["a"] * 70)
+    assert found == [{"values": [291.0]}] * 70
+
+
 def test_outputs_that_cannot_be_joined_are_refused() -> None:
     shapes = iter([(1, 2), (1, 3)])
     with pytest.raises(TaskError, match="the output `y` has another shape each time"):
