@@ -129,3 +129,24 @@ def test_damaged_files_are_read_or_refused_and_nothing_else(kind: str) -> None:
 def test_floating_point_pixels_are_refused() -> None:
     with pytest.raises(ItemError, match="its pixels are floating-point numbers"):
         pixels(saved(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "I;16"])
+def test_every_mode_becomes_rgb_or_grey(mode: str) -> None:
+    image = Image.fromarray(picture(12, 10))
+    image = image.convert("L").convert(mode) if mode == "I;16" else image.convert(mode)
+    kind = "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"
+    assert pixels(saved(image, kind)).shape == (10, 12, 3)
+    assert pixels(saved(image, kind), grey=True).shape == (10, 12)
+
+
+def test_photographs_of_several_pictures_are_read() -> None:
+    """MPO, as telephones write it, looks like JPEG from outside."""
+    frames = [Image.fromarray(picture(20, 16, seed=seed)) for seed in (0, 1)]
+    file = saved(frames[0], "MPO", save_all=True, append_images=frames[1:], quality=95)
+    assert np.abs(pixels(file).astype(int) - picture(20, 16)).mean() < 25
+
+
+def test_jpeg_of_four_inks_is_read_as_pillow_converts_it() -> None:
+    file = saved(Image.fromarray(picture(20, 16)).convert("CMYK"), "JPEG", quality=95)
+    np.testing.assert_array_equal(pixels(file), np.asarray(Image.open(BytesIO(file)).convert("RGB")))
