@@ -44,9 +44,9 @@ def _bounded(size: Size, longest: int) -> Size:
     """
     short, long = min(size), max(size)
     exact = longest * short / long
-    found = max(1, round(exact)), max(1, int(exact * long / short))
-    if found[0] == short:
+    if round(exact) == short:
         return size
+    found = max(1, round(exact)), max(1, int(exact * long / short))
     return found if size[0] <= size[1] else found[::-1]
 
 
