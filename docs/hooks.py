@@ -12,8 +12,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PARTS = (
-    *("errors", "tensors", "wire", "engines", "runtime", "platforms", "graph", "planner", "workflow", "slicing"),
-    *("packaging", "checking", "converters", "stores", "targets", "gateway", "bench"),
+    *("errors", "tensors", "wire", "json_files", "engines", "tasks", "runtime", "platforms", "graph", "planner"),
+    *("workflow", "slicing", "packaging", "checking", "converters", "stores", "targets", "gateway", "bench"),
 )
 
 

@@ -52,7 +52,7 @@ QUESTIONS = (
     ("What did the central bank do about rising prices?", 10),
 )
 
-Tokens = dict[str, npt.NDArray[np.int64]]
+Tensors = dict[str, npt.NDArray[np.generic]]
 
 
 def main() -> int:
@@ -75,7 +75,8 @@ def main() -> int:
     print(f"   written in {sliced.seconds * 1000:.0f} ms, verified; MB of weights in each: {weights}")
 
     print(f"3. Embed {len(SENTENCES) + len(QUESTIONS)} sentences, each way in a fresh process")
-    np.savez(BUILD / "tokens.npz", **tokenize(source, [*SENTENCES, *(question for question, _ in QUESTIONS)]))
+    sentences = [*SENTENCES, *(question for question, _ in QUESTIONS)]
+    np.savez(BUILD / "tokens.npz", **tokenize(source, converted.path, sentences))
     whole = embed_in_process("whole", converted.path)
     slices = embed_in_process("slices", sliced.directory)
     ok = report(whole, slices)
@@ -104,19 +105,14 @@ def model_folder() -> Path:
     return Path(found.submodule_search_locations[0]) / "model"
 
 
-def tokenize(source: Path, sentences: list[str]) -> Tokens:
-    """Token ids of all sentences, padded to the longest one."""
-    from tokenizers import Tokenizer
+def tokenize(source: Path, model: Path, sentences: list[str]) -> Tensors:
+    """The model's inputs for all sentences, padded to the longest one."""
+    import lamella
 
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.no_padding()  # the file asks for 128 tokens, whatever the sentence
-    tokenizer.enable_padding()
-    encoded = tokenizer.encode_batch(sentences)
-    return {
-        "input_ids": np.array([one.ids for one in encoded], np.int64),
-        "attention_mask": np.array([one.attention_mask for one in encoded], np.int64),
-        "token_type_ids": np.array([one.type_ids for one in encoded], np.int64),
-    }
+    graph = lamella.load(model).graph
+    inputs, outputs = ([value.spec for value in values] for values in (graph.required_inputs, graph.outputs))
+    task = lamella.open_task("feature-extraction", inputs, outputs, folder=source)
+    return task.preprocess(sentences).inputs
 
 
 def embed_in_process(way: str, model: Path) -> dict[str, npt.NDArray[np.float64]]:

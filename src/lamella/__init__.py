@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lamella.targets import Endpoint, deploy
     from lamella.targets.aws.exporting import export
     from lamella.targets.packages import package
+    from lamella.tasks import TaskChoice, open_task
     from lamella.workflow import Pipeline
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "Endpoint",
     "LamellaError",
     "Pipeline",
+    "TaskChoice",
     "__version__",
     "check",
     "convert",
@@ -42,6 +44,7 @@ __all__ = [
     "export",
     "load",
     "metrics",
+    "open_task",
     "package",
     "plan",
     "serve",
@@ -53,12 +56,14 @@ _HOMES = {
     "Endpoint": "lamella.targets",
     "LamellaError": "lamella.errors",
     "Pipeline": "lamella.workflow",
+    "TaskChoice": "lamella.tasks",
     "check": "lamella.checking.check",
     "convert": "lamella.converters",
     "deploy": "lamella.targets",
     "export": "lamella.targets.aws.exporting",
     "load": "lamella.graph",
     "metrics": "lamella.bench.metrics",
+    "open_task": "lamella.tasks",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",
     "serve": "lamella.gateway.serving.background",

@@ -4,6 +4,7 @@
 LamellaError                  what failed (`message`), the way out (`hint`)
 ├── UsageError                a call or a flag that makes no sense
 ├── InputError                a tensor that does not fit the model's inputs
+│   └── ItemError             an image, a text, a question that a task does not take
 ├── ModelError                the model file itself
 │   ├── MalformedModelError   not valid ONNX: truncated, inconsistent, or made to harm
 │   ├── UnsafeModelError      valid, but it points outside its own folder
@@ -16,6 +17,7 @@ LamellaError                  what failed (`message`), the way out (`hint`)
 ├── StoreError                an object store that is unreachable or refuses, an object that is missing
 ├── RemoteError               a deployed function, or the service behind it, failed
 ├── ConversionError           a source that cannot be converted
+├── TaskError                 a model that does not suit its task, or own functions that fail
 ├── MissingDependencyError    an extra that is not installed
 └── VerificationError         the answer is no: the slices differ from the whole model
 ```
@@ -60,6 +62,19 @@ class UsageError(LamellaError):
 
 class InputError(LamellaError):
     """A tensor is missing, unknown, or does not fit the model's input."""
+
+
+class ItemError(InputError):
+    """An item is not what its task takes.
+
+    Attributes:
+        item: Its index among the items that were given.
+        reason: What is wrong with it, without saying which it is.
+    """
+
+    def __init__(self, reason: str, *, item: int, hint: str | None = None, name: str | None = None) -> None:
+        super().__init__(f"{name or f'item {item}'} {reason}", hint=hint)
+        self.item, self.reason = item, reason
 
 
 class ModelError(LamellaError):
@@ -145,6 +160,10 @@ class StoreError(LamellaError):
 
 class ConversionError(LamellaError):
     """A source cannot be converted to ONNX."""
+
+
+class TaskError(LamellaError):
+    """A model does not suit its task, or a user's own `preprocess` or `postprocess` failed."""
 
 
 class MissingDependencyError(LamellaError):

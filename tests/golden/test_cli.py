@@ -129,6 +129,7 @@ VERBS += [
     "status",
     "logs",
     "metrics",
+    "serve",
     "rollback",
     "delete",
     "doctor",

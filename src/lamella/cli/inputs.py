@@ -102,24 +102,35 @@ def _opened(path: str) -> BinaryIO:
     try:
         return Path(path).open("rb")
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: str, error: OSError) -> InputError:
+def unreadable(path: str, error: OSError) -> InputError:
+    """The error for a file that cannot be read."""
     reason = (error.strerror or str(error)).lower()
     return InputError(f"input file `{path}` cannot be read: {reason}", hint="check the path")
 
 
-def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
+def read_json(path: str, *, hint: str) -> object:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: It cannot be read, or is not JSON; the hint says what it should hold.
+    """
     try:
-        value = json.loads(Path(path).read_text("utf-8"))
+        value: object = json.loads(Path(path).read_text("utf-8"))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"input file `{path}` is not valid JSON: {error}", hint="give nested lists") from error
+        raise InputError(f"input file `{path}` is not valid JSON: {error}", hint=hint) from error
+    return value
+
+
+def _from_json(path: str, name: str, spec: TensorSpec | None) -> Array:
+    value = read_json(path, hint="give nested lists")
     kind = None if spec is None else datatype_of_spec(spec)
     if spec is not None and kind is None:
-        return value  # type: ignore[no-any-return]  # a sequence or map as Python has it: the engine checks it
+        return value  # type: ignore[return-value]  # a sequence or map as Python has it: the engine checks it
     try:
         return np.asarray(value) if kind is None else array_from(value, kind)
     except (TypeError, ValueError, OverflowError) as error:

@@ -12,6 +12,7 @@ from lamella.errors import UsageError
 CUTS = "Where to cut"
 PLATFORM = "Platform"
 INPUTS = "Inputs"
+TASK = "Task"
 ENGINE = "Engine"
 OUTPUT = "Output"
 
@@ -47,6 +48,44 @@ Inputs = Annotated[
         rich_help_panel=INPUTS,
         help="An input from a `.npy`, `.npz` or `.json` file; `FILE.npz` alone for all that are in it. Repeatable.",
     ),
+]
+
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        envvar="LAMELLA_TASK",
+        rich_help_panel=TASK,
+        help="Give it images or texts and show answers: `image-classification`, `object-detection`, "
+        "`question-answering`, `feature-extraction` or `custom`. `--input` is then a file.",
+    ),
+]
+
+TaskFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--task-folder",
+        metavar="DIR",
+        envvar="LAMELLA_TASK_FOLDER",
+        rich_help_panel=TASK,
+        help="Where the model's tokeniser, labels and configuration lie; by default beside it.",
+    ),
+]
+
+TaskSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task-setting",
+        metavar="KEY=VALUE",
+        rich_help_panel=TASK,
+        help="What differs from these files, such as `top_k=3`. Repeatable.",
+    ),
+]
+
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--text", metavar="TEXT", rich_help_panel=TASK, help="A text for the task. Repeatable."),
 ]
 
 Random = Annotated[

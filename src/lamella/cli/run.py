@@ -10,12 +10,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli import output
-from lamella.cli.options import ENGINE, CustomOps, Inputs, Json, OutputFile, Random, Seed
+from lamella.cli.items import Named, answers_view, of_file, print_answers, read_items, task_choice
+from lamella.cli.options import (
+    ENGINE,
+    CustomOps,
+    Inputs,
+    Json,
+    OutputFile,
+    Random,
+    Seed,
+    Task,
+    TaskFolder,
+    TaskSettings,
+    Texts,
+)
 from lamella.cli.views import check_output_file, print_outputs, summary_view
-from lamella.errors import EngineError
+from lamella.errors import EngineError, ItemError, UsageError
 
 if TYPE_CHECKING:
     from lamella.cli.results import Summary
+    from lamella.tasks.base import Answer
     from lamella.tensors import Array
     from lamella.workflow.pipeline import Pipeline, SliceTiming
 
@@ -26,6 +40,10 @@ def run(
     inputs: Inputs = None,
     random: Random = False,
     seed: Seed = 0,
+    task: Task = None,
+    task_folder: TaskFolder = None,
+    task_settings: TaskSettings = None,
+    texts: Texts = None,
     low_memory: Annotated[
         bool,
         typer.Option(
@@ -51,11 +69,27 @@ def run(
     file: OutputFile = None,
     json: Json = False,
 ) -> None:
-    """Run a model or its slices, and show outputs, times and peak memory."""
+    """Run a model or its slices, and show outputs or answers, times and peak memory."""
     check_output_file(file, json=json)
+    from lamella.workflow.pipeline import Pipeline
+
+    if task is not None:
+        if random or file is not None:
+            raise UsageError("a task makes its own inputs, and answers", hint="leave `--random` out; save `--json`")
+        choice, items = task_choice(task, task_folder, task_settings or []), read_items(inputs or [], texts or [])
+        with (
+            output.status(f"running {source}"),
+            Pipeline(
+                source, low_memory=low_memory, threads=threads, custom_ops=custom_ops or (), task=choice
+            ) as pipeline,
+        ):
+            answers, latency_ms = _answer(pipeline, items, repeat)
+        _show_answers(pipeline, items, answers, latency_ms, json=json)
+        return
+    if task_folder or task_settings or texts:
+        raise UsageError("there is no task for what is said of one", hint="name it with `--task`")
     from lamella.cli.inputs import feeds
     from lamella.workflow.parts import open_source
-    from lamella.workflow.pipeline import Pipeline
 
     opened = open_source(source)
     given = feeds(
@@ -67,6 +101,34 @@ def run(
     ):
         found, latency_ms = _infer(pipeline, given, repeat, made_up=random)
     _show(pipeline, found, latency_ms, file, json=json)
+
+
+def _answer(pipeline: Pipeline, items: list[Named], repeat: int) -> tuple[list[Answer], list[float]]:
+    latency_ms: list[float] = []
+    answers: list[Answer] = []
+    for _ in range(repeat):
+        started = perf_counter()
+        try:
+            answers = pipeline.answer([named.item for named in items])
+        except ItemError as error:
+            raise of_file(error, items) from error
+        latency_ms.append((perf_counter() - started) * 1000)
+    return answers, latency_ms
+
+
+def _show_answers(
+    pipeline: Pipeline, items: list[Named], answers: list[Answer], latency_ms: list[float], *, json: bool
+) -> None:
+    from lamella.runtime.memory import peak_rss_bytes
+
+    peak = peak_rss_bytes()
+    if json:
+        view = _view([], latency_ms, pipeline.timings, peak)
+        output.json_object("lamella.run/1", {"answers": answers_view(items, answers), **view})
+        return
+    print_answers(items, answers)
+    output.line()
+    _print_costs(latency_ms, peak)
 
 
 def _infer(
@@ -130,6 +192,10 @@ def _print(summaries: list[Summary], latency_ms: list[float], timings: list[Slic
     ]
     output.table(["slice", "load", "infer"], times, right=(0, 1, 2))
     output.line()
+    _print_costs(latency_ms, peak)
+
+
+def _print_costs(latency_ms: list[float], peak: int) -> None:
     runs = f" (median of {len(latency_ms)})" if len(latency_ms) > 1 else ""
     output.facts(
         [

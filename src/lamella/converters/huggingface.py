@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from lamella.converters.json_files import read_object
 from lamella.converters.safetensors import StoredTensor, read_tensors
 from lamella.errors import ConversionError, MalformedModelError
+from lamella.json_files import read_object
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lamella.converters.json_files import parse_object
 from lamella.errors import MalformedModelError
+from lamella.json_files import parse_object
 from lamella.tensors import Datatype, datatype
 
 # The format allows 100 MB; the JSON of a hostile header that long takes gigabytes. 8 MiB name some 80,000 tensors.

@@ -12,12 +12,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Session
-from lamella.errors import EngineError, SlicesError
+from lamella.errors import EngineError, SlicesError, UsageError
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.feeds import check_feeds
 from lamella.runtime.memory import release_free_memory
+from lamella.tasks.answering import answer
+from lamella.tasks.base import Answer
+from lamella.tasks.base import Item as TaskItem
+from lamella.tasks.opening import TaskChoice
 from lamella.tensors import Array, TensorSpec
 from lamella.workflow.parts import InDirectory, Part, Source, open_source, read_ahead, whole
+from lamella.workflow.task_choice import task_for
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
@@ -61,9 +66,11 @@ class Pipeline:
         threads: Threads for one operator; by default as many as this process's share of the CPU.
         optimization: Graph optimisations when a slice is loaded; by default what suits the source and mode.
         custom_ops: Shared libraries with custom operators.
+        task: What `answer` does: the name of a task, such as `image-classification`, or a `TaskChoice`.
 
     Raises:
         ModelError: The source cannot be read.
+        TaskError: The model does not suit the task, or a file is missing.
         SlicesError: The slices directory is incomplete or damaged.
         EngineError: The engine refuses a slice.
     """
@@ -76,6 +83,7 @@ class Pipeline:
         threads: int | None = None,
         optimization: Optimization | None = None,
         custom_ops: Sequence[str | Path] = (),
+        task: str | TaskChoice | None = None,
     ) -> None:
         from lamella.engines.onnxruntime import OnnxRuntimeEngine
 
@@ -92,6 +100,7 @@ class Pipeline:
         self.optional_inputs: list[TensorSpec] = list(self._source.optional_inputs)
         self.outputs: list[TensorSpec] = list(self._source.outputs)
         self.index_bounds: Mapping[str, int] = self._source.index_bounds
+        self._task = None if task is None else task_for(task, source, self.inputs, self.outputs)
         self.timings = [SliceTiming() for _ in self._source.parts]
         self._last_use = _last_uses(self._source)
         self._low_memory, self._closed = low_memory, False
@@ -131,6 +140,27 @@ class Pipeline:
                 values.pop(name, None)
         outputs = {spec.name: self._result(values[spec.name]) for spec in self._source.outputs}
         return {name: deepcopy(array) if name in given else array for name, array in outputs.items()}
+
+    def answer(self, items: Sequence[TaskItem]) -> list[Answer]:
+        """Answer items, such as the bytes of images or texts: together, as far as the model can.
+
+        Example:
+            ```python
+            with lamella.Pipeline("resnet50.onnx", task="image-classification") as pipeline:
+                (answer,) = pipeline.answer([Path("cat.jpg").read_bytes()])
+            ```
+
+        Args:
+            items: What the task takes.
+
+        Raises:
+            UsageError: The pipeline has no task.
+            ItemError: An item is not what the task takes.
+            EngineError: The engine fails.
+        """
+        if self._task is None:
+            raise UsageError("this pipeline has no task", hint='make it with `task="image-classification"`, or another')
+        return answer(self._task, self.infer, items)
 
     def _run(self, index: int, feeds: Mapping[str, Item]) -> dict[str, Item]:
         try:

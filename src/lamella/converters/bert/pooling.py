@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from lamella.converters.huggingface import part_of
-from lamella.converters.json_files import read_object, read_objects
 from lamella.errors import ConversionError, MalformedModelError
+from lamella.json_files import read_object, read_objects
 
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len"]
 

@@ -1,0 +1,1 @@
+"""What `object-detection` is made of: anchors, boxes, and the forms that models give them in."""
