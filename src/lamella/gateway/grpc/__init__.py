@@ -64,7 +64,9 @@ async def start(
         import grpc  # noqa: F401  # whether it is there
         from google import protobuf  # noqa: F401
     except ImportError as error:
-        raise MissingDependencyError("gRPC needs `grpcio` and `protobuf`", hint="pip install 'lamella[grpc]'") from error
+        raise MissingDependencyError(
+            "gRPC needs `grpcio` and `protobuf`", hint="pip install 'lamella[grpc]'"
+        ) from error
     from lamella.gateway.grpc.server import listen
     from lamella.gateway.grpc.service import Service
 

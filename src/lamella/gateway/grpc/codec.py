@@ -123,7 +123,8 @@ def _inputs(tensors: Sequence[pb.ModelInferRequest.InferInputTensor], raw: Seque
             arrays[name] = _from_contents(tensor, kind, shape)
         elif tensor.HasField("contents"):
             raise InputError(
-                f"tensor `{name}` has `contents`, and the request has `raw_input_contents` too", hint="give one of the two"
+                f"tensor `{name}` has `contents`, and the request has `raw_input_contents` too",
+                hint="give one of the two",
             )
         else:
             arrays[name] = decode_array(raw[index], name, kind, shape)

@@ -53,10 +53,7 @@ async def listen(service: Service, *, host: str, port: int, max_message_bytes: i
     server.add_generic_rpc_handlers((service.handlers(),))
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        if tls is None:
-            bound = server.add_insecure_port(where)
-        else:
-            bound = server.add_secure_port(where, _credentials(tls))
+        bound = server.add_insecure_port(where) if tls is None else server.add_secure_port(where, _credentials(tls))
     except RuntimeError as error:
         hint = "give another `--grpc-port`, or an address of this machine"
         if tls is not None:

@@ -89,7 +89,7 @@ class Service:
                 return await method(data, context)
             except LamellaError as error:
                 status = status_of(error)
-            except Exception:  # a caller gets a status whatever happens; the log has the traceback
+            except Exception:  # noqa: BLE001  # a caller gets a status whatever happens; the log has the traceback
                 _log.exception("cannot answer %s", name)
                 status = DEFECT
             return await _end(context, status)
@@ -103,7 +103,7 @@ class Service:
             status = await self._streams.serve(context)
         except LamellaError as error:
             status = status_of(error)
-        except Exception:
+        except Exception:  # noqa: BLE001  # as above
             _log.exception("cannot answer a stream")
             status = DEFECT
         if status is not None:
@@ -189,7 +189,7 @@ def _parsing(
 
 
 def _refusing(what: str, hint: str) -> Callable[[bytes, _Context], Awaitable[bytes]]:
-    async def call(data: bytes, context: _Context) -> bytes:
+    async def call(_: bytes, __: _Context) -> bytes:
         raise LackingError(f"this server has no {what}", hint=hint)
 
     return call
@@ -210,7 +210,7 @@ def _within(asked: Asked, remaining_s: float | None) -> Asked:
     return replace(asked, request=replace(asked.request, timeout_us=remaining_us))
 
 
-def _filled(message: _Filled, content: Mapping[str, object]) -> _Filled:
+def _filled(message: _Filled, content: dict[str, object]) -> _Filled:
     return ParseDict(content, message, descriptor_pool=pb.DESCRIPTOR.pool)
 
 

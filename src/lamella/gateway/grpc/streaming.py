@@ -1,7 +1,7 @@
 """Streams of requests: they are computed together, and answered in the order in which they came, as Triton does.
 
-A request that fails is answered as such, and the stream goes on; with `triton_grpc_error: true` in the call's metadata, it
-ends with the error's status.
+A request that fails is answered as such, and the stream goes on; with `triton_grpc_error: true` in the call's metadata,
+it ends with the error's status.
 """
 
 from __future__ import annotations
@@ -84,7 +84,11 @@ class Streams:
     ) -> None:
         """Begin with each request as it comes, while there is room."""
         try:
-            while await room.acquire() and (data := await context.read()) is not aio.EOF:
+            while True:
+                await room.acquire()
+                data = await context.read()
+                if not isinstance(data, bytes):  # `aio.EOF`: the client has no more
+                    return
                 task = asyncio.create_task(self._part(data, context))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
@@ -100,7 +104,7 @@ class Streams:
             return await self._answer(asked, context, _FINAL)
         except LamellaError as error:
             return status_of(error), name
-        except Exception:
+        except Exception:  # noqa: BLE001  # a caller is told whatever happens; the log has the traceback
             _log.exception("cannot answer a request of a stream")
             return DEFECT, name
 
