@@ -86,7 +86,7 @@ class Streams:
         try:
             while True:
                 await room.acquire()
-                data = await context.read()
+                data: object = await context.read()
                 if not isinstance(data, bytes):  # `aio.EOF`: the client has no more
                     return
                 task = asyncio.create_task(self._part(data, context))
