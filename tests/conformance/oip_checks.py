@@ -1,8 +1,8 @@
 """What the scripts share that hold a server against other people's clients. Runs where only those are installed.
 
 A script has functions `check_...`. Called with a server's address, it runs all of them and prints what came of each as
-JSON; `oip_clients.py` does so for tests. The server has two models: `identity` (`tests.models.identities`) and `mlp`
-(`tests.models.mlp` of width 4).
+JSON; `oip_clients.py` does so for tests. The server has three models: `identity` (`tests.models.identities`), `texts`
+(the same with `text=True`) and `mlp` (`tests.models.mlp` of width 4).
 """
 
 import json
@@ -29,15 +29,19 @@ def _outcome(check: Callable[..., None], arguments: tuple[object, ...]) -> str:
     return ""
 
 
+def texts() -> np.ndarray:
+    """Two rows of three texts."""
+    return np.array([["", "Lamella", "größer"], ["量", "a\0b", "😀"]], object)
+
+
 def samples() -> Arrays:
-    """For each datatype of the protocol, two rows of three values, among them the extremes, by datatype."""
+    """For each datatype of numbers, two rows of three values, among them the extremes, by datatype."""
     found = {
         "BOOL": np.array([[True, False, True], [False, False, True]]),
         "FP16": np.array([[0.5, -65504, np.inf], [2**-24, -0.0, 3]], np.float16),
         "FP32": np.array([[0.1, -np.inf, np.inf], [1e-45, -0.0, 3.4e38]], np.float32),
         "FP64": np.array([[0.1, -np.inf, np.inf], [5e-324, -0.0, 1.7e308]], np.float64),
         "BF16": np.array([[0.5, -1, 3e38], [1e-38, 0, 2]], ml_dtypes.bfloat16),
-        "BYTES": np.array([["", "Lamella", "größer"], ["量", "a\0b", "😀"]], object),
     }
     for kind in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
         limits = np.iinfo(kind)

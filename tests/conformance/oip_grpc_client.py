@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tritonclient.grpc as triton
-from oip_checks import Arrays, assert_same, run, samples
+from oip_checks import Arrays, assert_same, run, samples, texts
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 Client = triton.InferenceServerClient
@@ -82,9 +82,9 @@ def check_config(client: Client) -> None:
     assert found.max_batch_size == 0 or list(found.input[0].dims) == [4]
     assert (found.max_batch_size > 0) == found.HasField("dynamic_batching")
     kinds = {entry.name: entry.data_type for entry in client.get_model_config("identity").config.output}
-    assert kinds["out_bytes"] == triton.model_config_pb2.TYPE_STRING
     assert kinds["out_bf16"] == triton.model_config_pb2.TYPE_BF16
     assert triton.model_config_pb2.TYPE_INVALID not in kinds.values()
+    assert client.get_model_config("texts").config.input[0].data_type == triton.model_config_pb2.TYPE_STRING
     refused("NOT_FOUND", client.get_model_config, "absent")
 
 
@@ -95,6 +95,12 @@ def check_infer_every_datatype(client: Client) -> None:
     assert (response.model_name, response.model_version, response.id) == ("identity", "1", "every")
 
 
+def check_infer_texts(client: Client) -> None:
+    assert_same(client.infer("texts", inputs_of({"in_bytes": texts()})).as_numpy("out_bytes"), texts())
+    raw = np.array([[b"bytes", b"gr\xc3\xb6\xc3\x9fer"]], np.bytes_)
+    assert client.infer("texts", inputs_of({"in_bytes": raw})).as_numpy("out_bytes").tolist() == raw.tolist()
+
+
 def check_infer_without_rows(client: Client) -> None:
     result = client.infer("identity", inputs_of({f"in_{k.lower()}": a[:0] for k, a in samples().items()}))
     for kind, array in samples().items():
@@ -102,10 +108,10 @@ def check_infer_without_rows(client: Client) -> None:
 
 
 def check_infer_requested_outputs(client: Client) -> None:
-    outputs = [triton.InferRequestedOutput(name) for name in ("out_bytes", "out_fp16")]
+    outputs = [triton.InferRequestedOutput(name) for name in ("out_int8", "out_fp16")]
     result = client.infer("identity", identity_inputs(), model_version="1", outputs=outputs)
-    assert [entry.name for entry in result.get_response().outputs] == ["out_bytes", "out_fp16"]
-    assert_identity(result, ("BYTES", "FP16"))
+    assert [entry.name for entry in result.get_response().outputs] == ["out_int8", "out_fp16"]
+    assert_identity(result, ("INT8", "FP16"))
 
 
 def check_infer_parameters(client: Client) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 from kserve import InferenceGRPCClient, InferInput, InferRequest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
-from oip_checks import assert_same, run, samples
-
-RAW_ONLY = ("FP16", "BF16")
+from kserve.protocol.infer_type import RequestedOutput
+from oip_checks import assert_same, run, samples, texts
 
 
 def with_client(url: str, call: Callable[[InferenceGRPCClient], Awaitable[None]]) -> None:
@@ -37,18 +36,21 @@ def check_infer_raw(url: str) -> None:
         inputs = []
         for kind, array in samples().items():
             entry = InferInput(f"in_{kind.lower()}", list(array.shape), kind)
-            # KServe's own serialisation knows no BF16: its bytes go as they are
-            given = array.view(np.uint16) if kind == "BF16" else array
-            if kind == "BF16":
-                entry._raw_data = given.tobytes()
+            if kind == "BF16":  # which this client does not know
+                entry._raw_data = array.tobytes()
             else:
-                entry.set_data_from_numpy(given, binary_data=True)
+                entry.set_data_from_numpy(array, binary_data=True)
             inputs.append(entry)
-        response = await client.infer(InferRequest("identity", inputs, request_id="raw"))
+        known = [kind for kind in samples() if kind != "BF16"]
+        outputs = [RequestedOutput(f"out_{kind.lower()}") for kind in known]
+        response = await client.infer(InferRequest("identity", inputs, request_id="raw", request_outputs=outputs))
         assert (response.model_name, response.id) == ("identity", "raw")
-        for kind, array in samples().items():
-            if kind != "BF16":
-                assert_same(response.get_output_by_name(f"out_{kind.lower()}").as_numpy(), array)
+        for kind in known:
+            assert_same(response.get_output_by_name(f"out_{kind.lower()}").as_numpy(), samples()[kind])
+        entry = InferInput("in_bytes", list(texts().shape), "BYTES")
+        entry.set_data_from_numpy(texts(), binary_data=True)
+        response = await client.infer(InferRequest("texts", [entry]))
+        assert_same(response.outputs[0].as_numpy(), texts())
 
     with_client(url, call)
 

@@ -19,6 +19,7 @@ TRITON, KSERVE = "oip_grpc_client.py", "oip_kserve_grpc_client.py"
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("models")
     models.identities(folder / "identity.onnx")
+    models.identities(folder / "texts.onnx", text=True)
     models.mlp(folder / "mlp.onnx", layers=2, width=4)
     with ServerInThread(SmallPlane(folder)) as server:
         yield f"127.0.0.1:{server.port}"
