@@ -149,7 +149,9 @@ def identities(path: Path, *, text: bool = False) -> Path:
 
     Numbers, or text: ONNX Runtime gives no BF16 where it gives text.
     """
-    protocol = [kind for kind in DATATYPES if kind.onnx <= datatype("BF16").onnx and not kind.name.startswith("COMPLEX")]
+    protocol = [
+        kind for kind in DATATYPES if kind.onnx <= datatype("BF16").onnx and not kind.name.startswith("COMPLEX")
+    ]
     values = [(kind.name.lower(), kind.onnx) for kind in protocol if (kind.name == "BYTES") == text]
     nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"], name) for name, _ in values]
     inputs, outputs = (

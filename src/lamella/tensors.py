@@ -82,6 +82,8 @@ DATATYPES = (
 _ML_DTYPES = {d.name for d in DATATYPES if d.onnx >= 16}
 _BY_NAME = {d.name: d for d in DATATYPES}
 _BY_ONNX = {d.onnx: d for d in DATATYPES}
+_BY_DTYPE: dict[object, Datatype] = {}
+"""Those that have been looked up."""
 
 
 def datatype(key: str | int) -> Datatype:
@@ -106,11 +108,14 @@ def datatype_of(array: Array) -> Datatype:
     """
     if array.dtype.kind in "OSUT":
         return _BY_NAME["BYTES"]
-    name = array.dtype.name
-    for candidate in DATATYPES:
-        if candidate.numpy == name:
-            return candidate
-    raise UnsupportedModelError(f"ONNX has no datatype for NumPy's `{name}`", hint="convert the array first")
+    found = _BY_DTYPE.get(array.dtype)
+    if found is None:  # NumPy takes long to say the name
+        name = array.dtype.name
+        found = next((candidate for candidate in DATATYPES if candidate.numpy == name), None)
+        if found is None:
+            raise UnsupportedModelError(f"ONNX has no datatype for NumPy's `{name}`", hint="convert the array first")
+        _BY_DTYPE[array.dtype] = found
+    return found
 
 
 def native(array: Array, kind: Datatype | None = None) -> Array:

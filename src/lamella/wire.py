@@ -60,16 +60,9 @@ def encode(tensors: Tensors, *, kind: Kind = "inputs") -> Frame:
     entries, buffers = [], []
     for name, given in tensors.items():
         array = np.asarray(given)
-        buffer = encode_array(array, name)
+        buffer = buffer_of(array, name)
         buffers.append(buffer)
-        entries.append(
-            {
-                "name": name,
-                "shape": list(array.shape),
-                "datatype": datatype_of(array).name,
-                "parameters": {"binary_data_size": len(buffer)},
-            }
-        )
+        entries.append(entry_of(array, name, len(buffer)))
     header = json.dumps({kind: entries}, separators=(",", ":")).encode()
     padding = -(len(header) + LENGTH_BYTES) % _ALIGNMENT_BYTES
     return Frame(header + b" " * padding, tuple(buffers))
@@ -106,9 +99,18 @@ def decode_parts(header: Buffer, body: Buffer) -> dict[str, Array]:
     Raises:
         InputError: The header is no protocol JSON, or header and bytes contradict each other.
     """
+    return decode_entries(_entries(header), body)
+
+
+def decode_entries(entries: Sequence[Mapping[str, object]], body: Buffer) -> dict[str, Array]:
+    """Decode what a header describes, as `header_of` gives it; see `decode_parts`.
+
+    Raises:
+        InputError: It is not described as the protocol wants it, or header and bytes contradict each other.
+    """
     view, position = memoryview(body), 0
     tensors: dict[str, Array] = {}
-    for entry in _entries(header):
+    for entry in entries:
         name, kind, shape = _described(entry)
         if name in tensors:
             raise InputError(f"tensor `{name}` comes twice", hint="give each tensor once")
@@ -147,12 +149,22 @@ def checked(name: str, kind: str, shape: Sequence[int]) -> Datatype:
     return found
 
 
-def encode_array(array: Array, name: str) -> Buffer:
-    """The bytes of one tensor; a view of it where it is contiguous.
+def entry_of(array: Array, name: str, size: int) -> dict[str, object]:
+    """How a header describes a tensor of so many bytes behind it."""
+    return {
+        "name": name,
+        "shape": list(array.shape),
+        "datatype": datatype_of(array).name,
+        "parameters": {"binary_data_size": size},
+    }
+
+
+def buffer_of(array: Array, name: str) -> Buffer:
+    """The bytes of a tensor: a view of the array where it is contiguous, and no text.
 
     Raises:
-        InputError: It holds Python objects other than text.
-        UnsupportedModelError: The protocol has no datatype for it, or none that travels.
+        InputError: An array of Python objects holds something other than text.
+        UnsupportedModelError: The protocol has no datatype for it.
     """
     kind = datatype_of(array)
     if kind.name == "BYTES":
@@ -237,6 +249,15 @@ def _text(raw: bytes) -> str | bytes:
 
 
 def _entries(header: Buffer) -> Sequence[Mapping[str, object]]:
+    return entries_of(header_of(header))
+
+
+def header_of(header: Buffer) -> Mapping[str, object]:
+    """The JSON object of a header.
+
+    Raises:
+        InputError: It is none, or too long.
+    """
     if len(header) > MAX_HEADER_BYTES:
         raise InputError(
             f"a header of {len(header)} bytes is above the limit of {MAX_HEADER_BYTES}",
@@ -246,7 +267,18 @@ def _entries(header: Buffer) -> Sequence[Mapping[str, object]]:
         content = json.loads(bytes(header))
     except (ValueError, RecursionError) as error:
         raise InputError(f"the header is no JSON: {error}", hint="is this an Open Inference Protocol body?") from error
-    entries = content.get("inputs", content.get("outputs")) if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise InputError("the header is no JSON object", hint="is this an Open Inference Protocol body?")
+    return content
+
+
+def entries_of(content: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
+    """The tensors that a header describes.
+
+    Raises:
+        InputError: It describes none.
+    """
+    entries = content.get("inputs", content.get("outputs"))
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError("the header has no list of `inputs` or `outputs`", hint="see the Open Inference Protocol")
     return entries

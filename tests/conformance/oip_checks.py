@@ -54,7 +54,9 @@ def assert_same(got: np.ndarray, expected: np.ndarray) -> None:
     assert got is not None
     assert got.shape == expected.shape
     if expected.dtype == object:
-        assert [t if isinstance(t, bytes) else t.encode() for t in got.ravel()] == [t.encode() for t in expected.ravel()]
+        assert [t if isinstance(t, bytes) else t.encode() for t in got.ravel()] == [
+            t.encode() for t in expected.ravel()
+        ]
     else:
         assert got.dtype == expected.dtype
         assert got.tobytes() == expected.tobytes()

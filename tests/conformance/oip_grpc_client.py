@@ -115,7 +115,9 @@ def check_infer_requested_outputs(client: Client) -> None:
 
 
 def check_infer_parameters(client: Client) -> None:
-    result = client.infer("mlp", mlp_inputs(), priority=1, timeout=60_000_000, parameters={"text": "a", "flag": True, "n": 3})
+    result = client.infer(
+        "mlp", mlp_inputs(), priority=1, timeout=60_000_000, parameters={"text": "a", "flag": True, "n": 3}
+    )
     assert result.as_numpy("y").shape == (1, 4)
 
 

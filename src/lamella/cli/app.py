@@ -30,6 +30,7 @@ from lamella.cli.plan import plan
 from lamella.cli.platforms import platforms
 from lamella.cli.rollback import rollback
 from lamella.cli.run import run
+from lamella.cli.serve import serve
 from lamella.cli.slice import slice
 from lamella.cli.status import status
 from lamella.cli.trigger import trigger
@@ -54,6 +55,7 @@ for _verb, _panel in (
     (package, "Make files"),
     (run, "Run slices"),
     (verify, "Run slices"),
+    (serve, "Run slices"),
     (deploy, "Deploy slices"),
     (infer, "Deploy slices"),
     (status, "Deploy slices"),

@@ -15,9 +15,10 @@ import numpy as np
 
 from lamella.errors import InputError
 from lamella.tensors import Array, Tensors, TensorSpec, datatype_of
-from lamella.wire import decode_parts, encode
+from lamella.wire import buffer_of, decode_entries, entries_of, entry_of, header_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_JSON = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     """
     end = _header_end(body, header_length)
     view = memoryview(body)
-    inputs = decode_parts(view[:end], view[end:])
-    header = json.loads(body[:end])
+    header = header_of(view[:end])
+    inputs = decode_entries(entries_of(header), view[end:])
     parameters = _object(header.get("parameters"), "parameters")
     wanted = header.get("outputs") or []
     if not isinstance(wanted, list) or not all(isinstance(o, dict) and isinstance(o.get("name"), str) for o in wanted):
@@ -189,9 +190,9 @@ def write_response(
     buffers: list[bytes | memoryview] = []
     for name, array in chosen(request, outputs).items():
         if request.binary.get(name, request.all_binary):
-            frame = encode({name: array}, kind="outputs")
-            entries += json.loads(frame.header)["outputs"]
-            buffers += frame.buffers
+            buffer = buffer_of(array, name)
+            entries.append(entry_of(array, name, len(buffer)))
+            buffers.append(buffer)
         else:
             entries.append(json_entry(name, array))
     content: dict[str, object] = {
@@ -202,7 +203,7 @@ def write_response(
     }
     if parameters:
         content["parameters"] = dict(parameters)
-    header = json.dumps(content, allow_nan=False).encode()
+    header = _JSON.encode(content).encode()
     if not buffers:
         return Response(header, None)
     return Response(b"".join((header, *buffers)), len(header))
@@ -238,13 +239,18 @@ def _json_value(item: object) -> object:
 
 
 def metadata(
-    model: str, versions: Sequence[str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+    model: str,
+    versions: Sequence[str],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    *,
+    platform: str = "onnx_slices",
 ) -> dict[str, object]:
     """What the protocol tells of a model."""
     return {
         "name": model,
         "versions": list(versions),
-        "platform": "onnx_slices",
+        "platform": platform,
         "inputs": _specs(inputs),
         "outputs": _specs(outputs),
     }

@@ -89,6 +89,7 @@ class Pipeline:
             custom_ops=tuple(Path(library) for library in custom_ops),
         )
         self.inputs: list[TensorSpec] = list(self._source.inputs)
+        self.optional_inputs: list[TensorSpec] = list(self._source.optional_inputs)
         self.outputs: list[TensorSpec] = list(self._source.outputs)
         self.index_bounds: Mapping[str, int] = self._source.index_bounds
         self.timings = [SliceTiming() for _ in self._source.parts]
@@ -98,12 +99,13 @@ class Pipeline:
         if not low_memory:
             self._sessions = [self._load(index) for index in range(len(self._source.parts))]
 
-    def infer(self, inputs: Mapping[str, object]) -> dict[str, Array]:
+    def infer(self, inputs: Mapping[str, object], *, checked: bool = False) -> dict[str, Array]:
         """Run every slice once.
 
         Args:
             inputs: An array for each of `self.inputs`, by name; initializers that the model declares as inputs may be
                 overridden too.
+            checked: They have gone through `lamella.runtime.feeds.check_feeds` already.
 
         Returns:
             An array for each of `self.outputs`, by name; a list or dict where the model gives a sequence or map.
@@ -114,7 +116,11 @@ class Pipeline:
         """
         if self._closed:
             raise _closed_error()
-        given = check_feeds(inputs, self._source.inputs, self._source.optional_inputs)
+        given: Mapping[str, Array] = (
+            inputs  # type: ignore[assignment]  # which is what checking makes of them
+            if checked
+            else check_feeds(inputs, self._source.inputs, self._source.optional_inputs)
+        )
         values: dict[str, Item] = dict(given)
         for index, part in enumerate(self._source.parts):
             feeds = {name: values[name] for name in part.inputs}

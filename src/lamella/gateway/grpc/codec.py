@@ -19,7 +19,7 @@ from lamella.gateway.grpc import inference_pb2 as pb
 from lamella.graph.protobuf import fields, len_prefix
 from lamella.runtime.protocol import InferRequest, chosen, request_of
 from lamella.tensors import Array, Datatype, array_from, datatype_of
-from lamella.wire import Buffer, array_of_texts, checked, decode_array, encode_array
+from lamella.wire import Buffer, array_of_texts, buffer_of, checked, decode_array
 
 _RAW_INPUTS = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _RAW_OUTPUTS = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
@@ -167,7 +167,7 @@ def write_infer(asked: Asked, answer: Answer, *, parameters: Mapping[str, object
     for name, array in chosen(asked.request, answer.outputs).items():
         entry = head.outputs.add(name=name, datatype=datatype_of(array).name, shape=array.shape)
         if asked.request.all_binary:
-            buffer = encode_array(array, name)
+            buffer = buffer_of(array, name)
             raw += (len_prefix(_RAW_OUTPUTS, len(buffer)), buffer)
         else:
             _fill(entry, array)

@@ -138,22 +138,22 @@ class Service:
         return pb.ModelReadyResponse(ready=True)
 
     async def _server_metadata(self, request: pb.ServerMetadataRequest) -> Message:
-        return _filled(pb.ServerMetadataResponse(), documents.server_document())
+        return _filled(pb.ServerMetadataResponse(), documents.server())
 
     async def _model_metadata(self, request: pb.ModelMetadataRequest) -> Message:
         info = await self._plane.info(request.name, request.version or None)
-        return _filled(pb.ModelMetadataResponse(), documents.metadata_document(info))
+        return _filled(pb.ModelMetadataResponse(), documents.metadata(info))
 
     async def _model_config(self, request: pb.ModelConfigRequest) -> Message:
         info = await self._plane.info(request.name, request.version or None)
-        return _filled(pb.ModelConfigResponse(), {"config": documents.config_document(info)})
+        return _filled(pb.ModelConfigResponse(), {"config": documents.configuration(info)})
 
     async def _model_statistics(self, request: pb.ModelStatisticsRequest) -> Message:
         found = await self._plane.statistics(request.name or None, request.version or None)
-        return _filled(pb.ModelStatisticsResponse(), documents.statistics_document(found))
+        return _filled(pb.ModelStatisticsResponse(), documents.statistics(found))
 
     async def _repository_index(self, request: pb.RepositoryIndexRequest) -> Message:
-        entries = documents.index_document(await self._repository.index(), only_ready=request.ready)
+        entries = documents.index(await self._repository.index(), only_ready=request.ready)
         return _filled(pb.RepositoryIndexResponse(), {"models": entries})
 
     async def _load(self, request: pb.RepositoryModelLoadRequest) -> Message:

@@ -1,0 +1,85 @@
+"""The model server's HTTP: who may ask, what goes wrong, and whether it is ready."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from lamella.errors import LamellaError, RemoteError
+from lamella.gateway.faults import fault
+from lamella.gateway.open_inference import OpenInference, json_response, refusal
+from lamella.gateway.serving.models import Models
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_log = logging.getLogger("lamella.serve")
+_OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+Handler = Callable[["web.Request"], Awaitable["web.StreamResponse"]]
+
+
+class Application:
+    """What the model server answers over HTTP.
+
+    Args:
+        models: The models.
+        tokens: Callers must send one of them; none: everybody may ask.
+        most_body_bytes: Largest body of a request.
+    """
+
+    def __init__(self, models: Models, *, tokens: Sequence[str], most_body_bytes: int) -> None:
+        self._models, self._most = models, most_body_bytes
+        self._tokens = [token.encode() for token in tokens]
+
+    def make(self) -> web.Application:
+        """The routes, as aiohttp runs them."""
+        from aiohttp import web
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guarded(request, handler)
+
+        app = web.Application(middlewares=[guard], client_max_size=self._most)
+        app.add_routes([web.get("/v2/health/live", self._live), web.get("/v2/health/ready", self._ready)])
+        app.add_routes(OpenInference(self._models, self._models).routes())
+        return app
+
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        from aiohttp import web
+
+        if self._tokens and request.path not in _OPEN_PATHS and not self._is_known(request):
+            refused = _told("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
+            refused.headers["WWW-Authenticate"] = "Bearer"
+            return refused
+        try:
+            return await handler(request)
+        except LamellaError as error:
+            return refusal(error)
+        except web.HTTPException as error:
+            if isinstance(error, web.HTTPRequestEntityTooLarge):
+                return _told(f"the body is larger than {self._most} bytes", "send less at a time", 413)
+            return _told((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
+        except (web.RequestPayloadError, ConnectionError) as error:
+            return _told(f"the body cannot be read: {error}", "check its length and `Content-Encoding`", 400)
+        except Exception:
+            _log.exception("cannot answer %s %s", request.method, request.path)
+            return json_response(fault(RemoteError("the server has a defect", hint="see what it says on stderr")), 500)
+
+    def _is_known(self, request: web.Request) -> bool:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        given = token.strip().encode("utf-8", "surrogateescape")
+        matches = [hmac.compare_digest(given, known) for known in self._tokens]
+        return scheme.lower() == "bearer" and any(matches)
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return json_response({"live": True})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        ready = self._models.is_ready
+        return json_response({"ready": ready}, 200 if ready else 503)
+
+
+def _told(message: str, hint: str, status: int) -> web.Response:
+    return json_response({"error": message, "hint": hint}, status)

@@ -1,0 +1,171 @@
+"""The model server: it loads models, listens, and ends when it is told to, with every request answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lamella.errors import UsageError
+from lamella.gateway.serving.application import Application
+from lamella.gateway.serving.models import Models
+from lamella.gateway.serving.settings import Settings
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+LOOPBACK = "127.0.0.1"
+PORT = 8000
+MOST_BODY_BYTES = 256 << 20
+_GRACE_S = 30.0
+_log = logging.getLogger("lamella.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where and how a server listens.
+
+    Attributes:
+        host: The address.
+        port: The port of HTTP; 0: any that is free.
+        tokens: Callers must send one of them; none: everybody who reaches it may ask.
+        certificate: Of TLS: a file in PEM; None: plain HTTP.
+        key: The certificate's key: a file in PEM.
+        most_body_bytes: Largest body of a request.
+    """
+
+    host: str = LOOPBACK
+    port: int = PORT
+    tokens: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+    most_body_bytes: int = MOST_BODY_BYTES
+
+    @property
+    def is_open_to_others(self) -> bool:
+        """Whether other machines may ask, and need no token for it."""
+        try:
+            is_loopback = ip_address(self.host).is_loopback
+        except ValueError:  # a name
+            is_loopback = self.host == "localhost"
+        return not is_loopback and not self.tokens
+
+    def context(self) -> ssl.SSLContext | None:
+        """TLS, where it is wanted.
+
+        Raises:
+            UsageError: Certificate or key cannot be used.
+        """
+        if self.certificate is None:
+            if self.key is not None:
+                raise UsageError("a TLS key without its certificate", hint="give `--tls-certificate` too")
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                f"`{self.certificate}` cannot be used: {error}", hint="give a certificate and its key, both in PEM"
+            ) from error
+        return context
+
+
+class Server:
+    """A model server. Used in an event loop.
+
+    Args:
+        sources: Path and settings of each model, by name.
+        listening: Where and how it listens.
+
+    Attributes:
+        models: The models.
+        url: Where it answers, once it has started.
+    """
+
+    def __init__(self, sources: Mapping[str, tuple[Path, Settings]], listening: Listening) -> None:
+        self.models = Models(sources)
+        self._names, self._listening = list(sources), listening
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Load every model, then listen.
+
+        Raises:
+            LamellaError: A model cannot be loaded, or there is no such address, or its port is taken.
+        """
+        from aiohttp import web
+
+        context = self._listening.context()
+        for name in self._names:
+            await self.models.load(name)
+        app = Application(
+            self.models, tokens=self._listening.tokens, most_body_bytes=self._listening.most_body_bytes
+        ).make()
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=_GRACE_S, handle_signals=False, handler_cancellation=True
+        )
+        await self._runner.setup()
+        host, port = self._listening.host, self._listening.port
+        try:
+            await web.TCPSite(self._runner, host, port, ssl_context=context).start()
+        except OSError as error:
+            raise UsageError(
+                f"the server cannot listen on {host}, port {port}: {(error.strerror or str(error)).lower()}",
+                hint="give another `--host` or `--port`; `--port 0` takes one that is free",
+            ) from error
+        bound = self._runner.addresses[0][1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if context else 'http'}://{shown}:{bound}"
+
+    async def close(self) -> None:
+        """Refuse further requests, answer those that were taken, and release everything."""
+        closing = asyncio.create_task(self.models.close())
+        await closing
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+def use_fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """An event loop in C, where there is one; Python's own is slower and does the same."""
+    with suppress(ImportError):
+        import uvloop
+
+        return uvloop.new_event_loop
+    return asyncio.new_event_loop
+
+
+def serve(
+    sources: Mapping[str, tuple[Path, Settings]], listening: Listening, *, started: Callable[[Server], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT, then answer what was taken.
+
+    Args:
+        sources: Path and settings of each model, by name.
+        listening: Where and how the server listens.
+        started: Called once it answers.
+
+    Raises:
+        LamellaError: It cannot start.
+    """
+    with asyncio.Runner(loop_factory=use_fast_loop()) as runner:
+        runner.run(_serve(Server(sources, listening), started))
+
+
+async def _serve(server: Server, started: Callable[[Server], None]) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await server.start()
+        started(server)
+        await stop.wait()
+    finally:
+        await server.close()

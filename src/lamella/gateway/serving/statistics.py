@@ -1,0 +1,72 @@
+"""What a version of a model has done, counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from time import time
+
+from lamella.gateway.dataplane import Duration, Statistics
+
+
+@dataclass(slots=True)
+class Count:
+    """How often, and seconds in all."""
+
+    count: int = 0
+    s: float = 0.0
+
+    def add(self, s: float, count: int = 1) -> None:
+        """Count something that took so long."""
+        self.count += count
+        self.s += s
+
+    def duration(self) -> Duration:
+        """As the data plane tells it."""
+        return Duration(self.count, int(self.s * 1e9))
+
+
+@dataclass(slots=True)
+class Counts:
+    """Everything that is counted for a version of a model. Touched by the event loop only."""
+
+    last_s: float = 0.0
+    rows: int = 0
+    executions: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    success: Count = field(default_factory=Count)
+    fail: Count = field(default_factory=Count)
+    queue: Count = field(default_factory=Count)
+    compute_input: Count = field(default_factory=Count)
+    compute_infer: Count = field(default_factory=Count)
+    compute_output: Count = field(default_factory=Count)
+    batches: dict[int, Count] = field(default_factory=dict)
+
+    def asked(self) -> None:
+        """A request has come."""
+        self.last_s = time()
+
+    def executed(self, rows: int, requests: int, steps_s: tuple[float, float, float]) -> None:
+        """A batch was computed: seconds for its inputs, in the engine, and for its outputs."""
+        self.rows += rows
+        self.executions += 1
+        for count, s in zip((self.compute_input, self.compute_infer, self.compute_output), steps_s, strict=True):
+            count.add(s, requests)
+        self.batches.setdefault(rows, Count()).add(steps_s[1])
+
+    def statistics(self, model: str, version: str) -> Statistics:
+        """As the data plane tells it."""
+        return Statistics(
+            model,
+            version,
+            int(self.last_s * 1000),
+            self.rows,
+            self.executions,
+            self.success.duration(),
+            self.fail.duration(),
+            self.queue.duration(),
+            self.compute_input.duration(),
+            self.compute_infer.duration(),
+            self.compute_output.duration(),
+            {rows: count.duration() for rows, count in sorted(self.batches.items())},
+        )
