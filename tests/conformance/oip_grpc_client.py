@@ -10,6 +10,7 @@ from oip_checks import Arrays, assert_same, run, samples, texts
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 Client = triton.InferenceServerClient
+ABSENT_VERSION = "99999"
 
 
 def inputs_of(arrays: Arrays) -> list[triton.InferInput]:
@@ -42,17 +43,24 @@ def refused(status: str, call: object, *arguments: object, **named: object) -> s
     try:
         call(*arguments, **named)
     except InferenceServerException as error:
-        assert error.status() == f"StatusCode.{status}", error
-        return error.message()
-    raise AssertionError(f"it was not refused with {status}")
+        found = error
+    else:
+        raise AssertionError("it was not refused")
+    assert found.status() == f"StatusCode.{status}", found
+    return found.message()
+
+
+def version_of(client: Client, model: str) -> str:
+    (version,) = client.get_model_metadata(model).versions
+    return version
 
 
 def check_health(client: Client) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("mlp")
-    assert client.is_model_ready("mlp", "1")
-    assert not client.is_model_ready("mlp", "7")
+    assert client.is_model_ready("mlp", version_of(client, "mlp"))
+    assert not client.is_model_ready("mlp", ABSENT_VERSION)
     assert not client.is_model_ready("absent")
 
 
@@ -66,11 +74,14 @@ def check_server_metadata(client: Client) -> None:
 def check_model_metadata(client: Client) -> None:
     found = client.get_model_metadata("mlp", as_json=True)
     assert found["name"] == "mlp"
-    assert found["versions"] == ["1"]
+    assert found["versions"] == [version_of(client, "mlp")]
     assert found["platform"]
     assert found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": ["-1", "4"]}]
     assert found["outputs"] == [{"name": "y", "datatype": "FP32", "shape": ["-1", "4"]}]
-    kinds = {entry.name: entry.datatype for entry in client.get_model_metadata("identity", "1").inputs}
+    kinds = {
+        entry.name: entry.datatype
+        for entry in client.get_model_metadata("identity", version_of(client, "identity")).inputs
+    }
     assert kinds == {f"in_{kind.lower()}": kind for kind in samples()}
     assert "absent" in refused("NOT_FOUND", client.get_model_metadata, "absent")
 
@@ -89,10 +100,11 @@ def check_config(client: Client) -> None:
 
 
 def check_infer_every_datatype(client: Client) -> None:
+    version = version_of(client, "identity")
     result = client.infer("identity", identity_inputs(), request_id="every")
     assert_identity(result)
     response = result.get_response()
-    assert (response.model_name, response.model_version, response.id) == ("identity", "1", "every")
+    assert (response.model_name, response.model_version, response.id) == ("identity", version, "every")
 
 
 def check_infer_texts(client: Client) -> None:
@@ -109,7 +121,7 @@ def check_infer_without_rows(client: Client) -> None:
 
 def check_infer_requested_outputs(client: Client) -> None:
     outputs = [triton.InferRequestedOutput(name) for name in ("out_int8", "out_fp16")]
-    result = client.infer("identity", identity_inputs(), model_version="1", outputs=outputs)
+    result = client.infer("identity", identity_inputs(), model_version=version_of(client, "identity"), outputs=outputs)
     assert [entry.name for entry in result.get_response().outputs] == ["out_int8", "out_fp16"]
     assert_identity(result, ("INT8", "FP16"))
 
@@ -181,11 +193,11 @@ def check_stream_ends_at_an_error_where_that_is_asked(client: Client) -> None:
 
 
 def check_statistics(client: Client) -> None:
-    before = client.get_inference_statistics("mlp", "1").model_stats[0]
+    before = client.get_inference_statistics("mlp", version_of(client, "mlp")).model_stats[0]
     for _ in range(3):
         client.infer("mlp", mlp_inputs())
     (after,) = client.get_inference_statistics("mlp").model_stats
-    assert (after.name, after.version) == ("mlp", "1")
+    assert (after.name, after.version) == ("mlp", version_of(client, "mlp"))
     assert after.inference_stats.success.count == before.inference_stats.success.count + 3
     assert after.inference_stats.success.ns > before.inference_stats.success.ns
     assert after.execution_count >= before.execution_count + 1
@@ -211,7 +223,7 @@ def check_repository(client: Client) -> None:
 
 def check_errors_of_requests(client: Client) -> None:
     refused("NOT_FOUND", client.infer, "absent", mlp_inputs())
-    refused("NOT_FOUND", client.infer, "mlp", mlp_inputs(), model_version="7")
+    refused("NOT_FOUND", client.infer, "mlp", mlp_inputs(), model_version=ABSENT_VERSION)
     wrong_name = inputs_of({"z": np.zeros((1, 4), np.float32)})
     assert "`z`" in refused("INVALID_ARGUMENT", client.infer, "mlp", wrong_name)
     wrong_type = inputs_of({"x": np.zeros((1, 4), np.int64)})

@@ -1,4 +1,7 @@
-"""`python oip_http_client.py http://HOST:PORT`: what Triton's and KServe's clients for HTTP expect. See `oip_checks.py`."""
+"""`python oip_http_client.py http://HOST:PORT`: what Triton's and KServe's clients for HTTP expect of a server.
+
+See `oip_checks.py`.
+"""
 
 import asyncio
 import sys
@@ -11,6 +14,7 @@ from kserve.protocol.infer_type import RequestedOutput
 from oip_checks import Arrays, assert_same, run, samples, texts
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+ABSENT_VERSION = "99999"
 NOT_IN_JSON = ("BF16", "FP16")
 """Triton's client refuses to write these as JSON, or to read them."""
 
@@ -40,9 +44,16 @@ def refused(call: object, *arguments: object, status: str = "400", **named: obje
     try:
         call(*arguments, **named)
     except InferenceServerException as error:
-        assert str(error.status()) == status, error
-        return error.message()
-    raise AssertionError(f"it was not refused with {status}")
+        found = error
+    else:
+        raise AssertionError("it was not refused")
+    assert str(found.status()) == status, found
+    return found.message()
+
+
+def version_of(client: triton.InferenceServerClient, model: str) -> str:
+    (version,) = client.get_model_metadata(model)["versions"]
+    return version
 
 
 def check_health(url: str) -> None:
@@ -50,8 +61,8 @@ def check_health(url: str) -> None:
         assert client.is_server_live()
         assert client.is_server_ready()
         assert client.is_model_ready("mlp")
-        assert client.is_model_ready("mlp", "1")
-        assert not client.is_model_ready("mlp", "7")
+        assert client.is_model_ready("mlp", version_of(client, "mlp"))
+        assert not client.is_model_ready("mlp", ABSENT_VERSION)
         assert not client.is_model_ready("absent")
 
 
@@ -60,8 +71,9 @@ def check_metadata(url: str) -> None:
         server = client.get_server_metadata()
         assert server["name"] == "lamella"
         assert {"binary_tensor_data", "model_repository", "statistics"} <= set(server["extensions"])
-        found = client.get_model_metadata("mlp", "1")
-        assert (found["name"], found["versions"]) == ("mlp", ["1"])
+        version = version_of(client, "mlp")
+        found = client.get_model_metadata("mlp", version)
+        assert (found["name"], found["versions"]) == ("mlp", [version])
         assert found["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
         assert found["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [-1, 4]}]
         kinds = {entry["name"]: entry["datatype"] for entry in client.get_model_metadata("identity")["inputs"]}
@@ -75,7 +87,7 @@ def check_config(url: str) -> None:
         assert found["name"] == "mlp"
         assert found["input"][0]["data_type"] == "TYPE_FP32"
         assert found["max_batch_size"] == 0 or found["input"][0]["dims"] == [4]
-        assert client.get_model_config("texts", "1")["output"][0]["data_type"] == "TYPE_STRING"
+        assert client.get_model_config("texts", version_of(client, "texts"))["output"][0]["data_type"] == "TYPE_STRING"
         refused(client.get_model_config, "absent", status="404")
 
 
@@ -85,7 +97,8 @@ def check_infer_binary(url: str) -> None:
         for kind, array in samples().items():
             assert_same(result.as_numpy(f"out_{kind.lower()}"), array)
         response = result.get_response()
-        assert (response["model_name"], response["model_version"], response["id"]) == ("identity", "1", "every")
+        version = version_of(client, "identity")
+        assert (response["model_name"], response["model_version"], response["id"]) == ("identity", version, "every")
 
 
 def check_infer_json(url: str) -> None:
@@ -158,11 +171,11 @@ def check_async_infer(url: str) -> None:
 
 def check_statistics(url: str) -> None:
     with opened(url) as client:
-        (before,) = client.get_inference_statistics("mlp", "1")["model_stats"]
+        (before,) = client.get_inference_statistics("mlp", version_of(client, "mlp"))["model_stats"]
         for _ in range(3):
             client.infer("mlp", mlp_inputs())
         (after,) = client.get_inference_statistics("mlp")["model_stats"]
-        assert (after["name"], after["version"]) == ("mlp", "1")
+        assert (after["name"], after["version"]) == ("mlp", version_of(client, "mlp"))
         first, last = (found["inference_stats"]["success"] for found in (before, after))
         assert last["count"] == first["count"] + 3
         assert last["ns"] > first["ns"]
@@ -190,7 +203,7 @@ def check_repository(url: str) -> None:
 def check_errors_of_requests(url: str) -> None:
     with opened(url) as client:
         refused(client.infer, "absent", mlp_inputs(), status="404")
-        refused(client.infer, "mlp", mlp_inputs(), model_version="7", status="404")
+        refused(client.infer, "mlp", mlp_inputs(), model_version=ABSENT_VERSION, status="404")
         assert "`z`" in refused(client.infer, "mlp", inputs_of({"z": np.zeros((1, 4), np.float32)}))
         assert "INT64" in refused(client.infer, "mlp", inputs_of({"x": np.zeros((1, 4), np.int64)}))
         assert "[1, 5]" in refused(client.infer, "mlp", inputs_of({"x": np.zeros((1, 5), np.float32)}))

@@ -1,4 +1,7 @@
-"""`python oip_kserve_grpc_client.py HOST:PORT`: what KServe's client for gRPC expects of a server. See `oip_checks.py`."""
+"""`python oip_kserve_grpc_client.py HOST:PORT`: what KServe's client for gRPC expects of a server.
+
+See `oip_checks.py`.
+"""
 
 import asyncio
 import sys

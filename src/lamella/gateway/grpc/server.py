@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -13,6 +15,8 @@ from lamella.gateway.grpc.service import Service
 
 GRACE_S = 30.0
 """Seconds that requests under way have when the server ends."""
+
+_UNWINDING_S = 5.0  # for those that are cancelled then
 
 
 class GrpcServer:
@@ -36,6 +40,9 @@ class GrpcServer:
         """Take no more requests, answer those that were taken, and end; after `grace_s` seconds at the latest."""
         self._service.drain()
         await self._server.stop(grace_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_UNWINDING_S):
+                await self._service.ended()
 
 
 async def listen(service: Service, *, host: str, port: int, max_message_bytes: int, tls: Tls | None) -> GrpcServer:

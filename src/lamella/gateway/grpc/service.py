@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -51,6 +53,8 @@ class Service:
     ) -> None:
         self._plane, self._repository, self._is_known = data_plane, repository, is_known
         self._streams = Streams(self._answer)
+        self._calls, self._idle = 0, asyncio.Event()
+        self._idle.set()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """The methods, as a server of gRPC runs them. They take and give bytes: what is wrong is told here."""
@@ -77,6 +81,21 @@ class Service:
         """End streams as soon as what they have taken is answered."""
         self._streams.drain()
 
+    async def ended(self) -> None:
+        """Wait until no call is being answered: one that is cancelled still has to leave the data plane."""
+        await self._idle.wait()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._calls += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
     def _unary(
         self, name: str, method: Callable[[bytes, _Context], Awaitable[bytes]]
     ) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -86,7 +105,8 @@ class Service:
             try:
                 if not is_open:
                     self._admit(context)
-                return await method(data, context)
+                with self._counted():
+                    return await method(data, context)
             except LamellaError as error:
                 status = status_of(error)
             except Exception:  # noqa: BLE001  # a caller gets a status whatever happens; the log has the traceback
@@ -100,7 +120,8 @@ class Service:
         try:
             if self._is_known is not None:
                 self._admit(context)
-            status = await self._streams.serve(context)
+            with self._counted():
+                status = await self._streams.serve(context)
         except LamellaError as error:
             status = status_of(error)
         except Exception:  # noqa: BLE001  # as above
