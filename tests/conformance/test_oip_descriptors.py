@@ -6,14 +6,11 @@ from base64 import b64decode
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 from tests.conformance.oip_clients import clients_python, needs_kserve
 
-pytest.importorskip("google.protobuf")
-
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto  # noqa: E402
-
-import lamella.gateway.grpc  # noqa: E402
-from lamella.gateway.grpc import inference_pb2  # noqa: E402
+import lamella.gateway.grpc
+from lamella.gateway.grpc import inference_pb2
 
 FOLDER = Path(lamella.gateway.grpc.__file__).parent
 TRITON = ("tritonclient.grpc.service_pb2", "tritonclient.grpc.model_config_pb2")

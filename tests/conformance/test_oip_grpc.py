@@ -10,8 +10,6 @@ from tests.conformance.oip_clients import checks_of
 from tests.data_plane import SmallPlane
 from tests.grpc_servers import ServerInThread
 
-pytest.importorskip("grpc")
-
 TRITON, KSERVE = "oip_grpc_client.py", "oip_kserve_grpc_client.py"
 
 

@@ -9,19 +9,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc import StatusCode, aio
 from tests import models
 from tests.data_plane import Hold, SmallPlane
 
-grpc = pytest.importorskip("grpc")
-from grpc import StatusCode, aio  # noqa: E402
-
-from lamella.errors import EngineError, InputError, LamellaError, MissingDependencyError, UsageError  # noqa: E402
-from lamella.gateway.dataplane import BusyError, DeadlineError, StoppingError, UnknownModelError  # noqa: E402
-from lamella.gateway.grpc import Tls, start  # noqa: E402
-from lamella.gateway.grpc import inference_pb2 as pb  # noqa: E402
-from lamella.gateway.grpc.server import GrpcServer  # noqa: E402
-from lamella.gateway.grpc.streaming import AT_ONCE  # noqa: E402
+from lamella.errors import EngineError, InputError, LamellaError, MissingDependencyError, UsageError
+from lamella.gateway.dataplane import BusyError, DeadlineError, StoppingError, UnknownModelError
+from lamella.gateway.grpc import Tls, start
+from lamella.gateway.grpc import inference_pb2 as pb
+from lamella.gateway.grpc.server import GrpcServer
+from lamella.gateway.grpc.streaming import AT_ONCE
 
 METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods}
 LONG_S = 30

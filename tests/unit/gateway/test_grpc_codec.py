@@ -5,14 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-pytest.importorskip("google.protobuf")
-
-from lamella.errors import InputError, LamellaError  # noqa: E402
-from lamella.gateway.dataplane import Answer  # noqa: E402
-from lamella.gateway.grpc import codec  # noqa: E402
-from lamella.gateway.grpc import inference_pb2 as pb  # noqa: E402
-from lamella.gateway.grpc.codec import Asked, read_infer, write_infer  # noqa: E402
-from lamella.runtime.protocol import request_of  # noqa: E402
+from lamella.errors import InputError, LamellaError
+from lamella.gateway.dataplane import Answer
+from lamella.gateway.grpc import codec
+from lamella.gateway.grpc import inference_pb2 as pb
+from lamella.gateway.grpc.codec import Asked, read_infer, write_infer
+from lamella.runtime.protocol import request_of
 
 Request = pb.ModelInferRequest
 
