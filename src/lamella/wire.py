@@ -191,9 +191,7 @@ def decode_array(view: memoryview, name: str, kind: Datatype, shape: tuple[int, 
             f"tensor `{name}` has {len(view)} bytes, but {kind.name} of shape {list(shape)} takes {expected}",
             hint="check `shape`, `datatype` and `binary_data_size`",
         )
-    if kind.name == "BOOL":
-        return np.frombuffer(view, np.uint8).view(bool).reshape(shape)
-    return np.frombuffer(view, kind.dtype).reshape(shape)
+    return np.ndarray(shape, kind.dtype, view)
 
 
 def _encode_texts(texts: Iterable[object], name: str) -> bytes:

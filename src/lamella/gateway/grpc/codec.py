@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from google.protobuf.message import DecodeError
@@ -16,7 +17,7 @@ from google.protobuf.message import DecodeError
 from lamella.errors import InputError, MalformedModelError
 from lamella.gateway.dataplane import Answer
 from lamella.gateway.grpc import inference_pb2 as pb
-from lamella.graph.protobuf import fields, len_prefix
+from lamella.graph.protobuf import LEN, fields, len_prefix
 from lamella.runtime.protocol import InferRequest, chosen, request_of
 from lamella.tensors import Array, Datatype, array_from, datatype_of
 from lamella.wire import Buffer, array_of_texts, buffer_of, checked, decode_array
@@ -24,6 +25,11 @@ from lamella.wire import Buffer, array_of_texts, buffer_of, checked, decode_arra
 _RAW_INPUTS = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 _RAW_OUTPUTS = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER
 _INFER_RESPONSE = pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER
+_ID = pb.ModelInferRequest.ID_FIELD_NUMBER
+_NO_REQUEST = "send a `ModelInferRequest`, as in `inference.proto`"
+_MOST_KEPT, _MOST_KEPT_BYTES = 512, 4096
+"""Of requests: what is the same in many of them is understood once, as long as it is short."""
+
 _MOST_FIELDS = 100_000
 """Top-level fields of a request: they are walked one by one, while nobody else is answered."""
 
@@ -55,44 +61,100 @@ class Asked:
     request: InferRequest
 
 
-def read_infer(data: bytes) -> Asked:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A request without its name and its raw tensors: what one client sends again and again.
+
+    Attributes:
+        message: All of that, as protobuf has it.
+        inputs: Name, datatype and shape of each input.
+        request: What is asked, but for inputs.
+    """
+
+    message: pb.ModelInferRequest
+    inputs: tuple[tuple[str, Datatype, tuple[int, ...]], ...]
+    request: InferRequest
+
+
+def read_infer(data: bytes, *, remaining_s: float | None = None) -> Asked:
     """Read a `ModelInferRequest`. Arrays are views of `data`, except text and elements in `contents`.
+
+    Args:
+        data: The message.
+        remaining_s: Seconds for which its caller waits; None: for ever. The request waits no longer.
 
     Raises:
         InputError: It is no such message, or contradicts itself; the message names the tensor.
     """
-    rest, raw = _parted(data)
-    try:
-        message = pb.ModelInferRequest.FromString(rest)
-    except DecodeError as error:
-        raise InputError("the request is no `ModelInferRequest`", hint="see `inference.proto`") from error
-    parameters = plain(message.parameters)
-    request = request_of(
-        message.id,
-        _inputs(message.inputs, raw),
-        {output.name: plain(output.parameters) for output in message.outputs},
-        parameters,
-        all_binary=parameters.get("binary_data_output") is not False,
+    rest, request_id, raw = _parted(data)
+    head = _known_head(rest) if len(rest) <= _MOST_KEPT_BYTES else _head(rest)
+    asked, timeout_us = head.request, head.request.timeout_us
+    if remaining_s is not None:
+        remaining_us = max(1, int(remaining_s * 1e6))
+        timeout_us = remaining_us if timeout_us is None else min(timeout_us, remaining_us)
+    request = InferRequest(
+        request_id or None,
+        _arrays(head, raw),
+        asked.outputs,
+        asked.binary,
+        asked.all_binary,
+        asked.slice,
+        asked.wants_timeline,
+        asked.by_reference,
+        asked.priority,
+        timeout_us,
     )
-    return Asked(message.model_name, message.model_version or None, request)
+    return Asked(head.message.model_name, head.message.model_version or None, request)
 
 
-def _parted(data: bytes) -> tuple[bytes, list[memoryview]]:
-    """A request without its raw tensors, and these."""
-    view, raw, rest, start, count = memoryview(data), [], [], 0, 0
+def _parted(data: bytes) -> tuple[bytes, str, list[memoryview]]:
+    """What is the same in most requests, then this one's name, and its raw tensors."""
+    view, raw, rest, start, count, request_id = memoryview(data), [], [], 0, 0, b""
     try:
-        for number, _, first, value, end in fields(data, 0, len(data)):
+        for number, wire, first, value, end in fields(data, 0, len(data)):
             count += 1
-            if number == _RAW_INPUTS:
-                raw.append(view[value:end])
+            if wire == LEN and number in (_RAW_INPUTS, _ID):
+                if number == _ID:
+                    request_id = data[value:end]
+                else:
+                    raw.append(view[value:end])
                 rest.append(view[start:first])
                 start = end
             elif count > _MOST_FIELDS:
                 raise InputError(f"the request has more than {_MOST_FIELDS} fields", hint="send tensors as raw bytes")
+        rest.append(view[start:])
+        return b"".join(rest), request_id.decode(), raw
     except MalformedModelError as error:
-        raise InputError(error.message, hint="the request is no `ModelInferRequest`; see `inference.proto`") from error
-    rest.append(view[start:])
-    return b"".join(rest), raw
+        raise InputError(error.message, hint=_NO_REQUEST) from error
+    except UnicodeDecodeError as error:
+        raise InputError("the `id` of the request is not UTF-8", hint=_NO_REQUEST) from error
+
+
+def _head(rest: bytes) -> _Head:
+    try:
+        message = pb.ModelInferRequest.FromString(rest)
+    except DecodeError as error:
+        raise InputError("the request cannot be read", hint=_NO_REQUEST) from error
+    parameters = plain(message.parameters)
+    outputs = {output.name: plain(output.parameters) for output in message.outputs}
+    all_binary = parameters.get("binary_data_output") is not False
+    request = request_of(None, {}, outputs, parameters, all_binary=all_binary)
+    return _Head(message, tuple(map(_described, message.inputs)), request)
+
+
+_known_head = lru_cache(_MOST_KEPT)(_head)
+"""To be read again takes protobuf, and what checks it, longer than all that is left to do."""
+
+
+def _described(tensor: pb.ModelInferRequest.InferInputTensor) -> tuple[str, Datatype, tuple[int, ...]]:
+    name, shape = tensor.name, tuple(tensor.shape)
+    if shape and min(shape) < 0:
+        raise InputError(f"tensor `{name}` has no valid `shape`", hint="give a list of sizes, such as [1, 128]")
+    if tensor.parameters and "shared_memory_region" in tensor.parameters:
+        raise InputError(
+            f"tensor `{name}` is in shared memory, which this server lacks", hint="send its bytes with the request"
+        )
+    return name, checked(name, tensor.datatype, shape), shape
 
 
 def plain(parameters: Mapping[str, pb.InferParameter]) -> dict[str, object]:
@@ -101,27 +163,20 @@ def plain(parameters: Mapping[str, pb.InferParameter]) -> dict[str, object]:
     return {name: getattr(value, choice) for name, (value, choice) in found.items() if choice}
 
 
-def _inputs(tensors: Sequence[pb.ModelInferRequest.InferInputTensor], raw: Sequence[memoryview]) -> dict[str, Array]:
+def _arrays(head: _Head, raw: Sequence[memoryview]) -> dict[str, Array]:
+    tensors = head.message.inputs
     if raw and len(raw) != len(tensors):
         raise InputError(
             f"the request has {len(tensors)} inputs, but {len(raw)} `raw_input_contents`",
             hint="give the bytes of every input in `raw_input_contents`, or the elements of every one in `contents`",
         )
     arrays: dict[str, Array] = {}
-    for index, tensor in enumerate(tensors):
-        name, shape = tensor.name, tuple(tensor.shape)
+    for index, (name, kind, shape) in enumerate(head.inputs):
         if name in arrays:
             raise InputError(f"tensor `{name}` comes twice", hint="give each tensor once")
-        if shape and min(shape) < 0:
-            raise InputError(f"tensor `{name}` has no valid `shape`", hint="give a list of sizes, such as [1, 128]")
-        if tensor.parameters and "shared_memory_region" in tensor.parameters:
-            raise InputError(
-                f"tensor `{name}` is in shared memory, which this server lacks", hint="send its bytes with the request"
-            )
-        kind = checked(name, tensor.datatype, shape)
         if not raw:
-            arrays[name] = _from_contents(tensor, kind, shape)
-        elif tensor.HasField("contents"):
+            arrays[name] = _from_contents(tensors[index], kind, shape)
+        elif tensors[index].HasField("contents"):
             raise InputError(
                 f"tensor `{name}` has `contents`, and the request has `raw_input_contents` too",
                 hint="give one of the two",
@@ -161,8 +216,9 @@ def write_infer(asked: Asked, answer: Answer, *, parameters: Mapping[str, object
         UnsupportedModelError: The protocol has no datatype for an output.
     """
     head = pb.ModelInferResponse(model_name=asked.model, model_version=answer.version, id=answer.request_id)
-    for name, value in {**answer.parameters, **(parameters or {})}.items():
-        _set(head.parameters[name], value)
+    for said in (answer.parameters, parameters or {}):
+        for name, value in said.items():
+            _set(head.parameters[name], value)
     raw: list[Buffer] = []
     for name, array in chosen(asked.request, answer.outputs).items():
         entry = head.outputs.add(name=name, datatype=datatype_of(array).name, shape=array.shape)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -53,7 +51,7 @@ class Service:
     ) -> None:
         self._plane, self._repository, self._is_known = data_plane, repository, is_known
         self._streams = Streams(self._answer)
-        self._calls, self._idle = 0, asyncio.Event()
+        self._running, self._idle = 0, asyncio.Event()
         self._idle.set()
 
     def handlers(self) -> grpc.GenericRpcHandler:
@@ -85,16 +83,14 @@ class Service:
         """Wait until no call is being answered: one that is cancelled still has to leave the data plane."""
         await self._idle.wait()
 
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self._calls += 1
+    def _entered(self) -> None:
+        self._running += 1
         self._idle.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._idle.set()
+
+    def _left(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
     def _unary(
         self, name: str, method: Callable[[bytes, _Context], Awaitable[bytes]]
@@ -102,31 +98,35 @@ class Service:
         is_open = self._is_known is None or name in _OPEN
 
         async def call(data: bytes, context: _Context) -> bytes:
+            self._entered()
             try:
                 if not is_open:
                     self._admit(context)
-                with self._counted():
-                    return await method(data, context)
+                return await method(data, context)
             except LamellaError as error:
                 status = status_of(error)
             except Exception:  # noqa: BLE001  # a caller gets a status whatever happens; the log has the traceback
                 _log.exception("cannot answer %s", name)
                 status = DEFECT
+            finally:
+                self._left()
             return await _end(context, status)
 
         return grpc.unary_unary_rpc_method_handler(call)
 
     async def _stream(self, _: object, context: _Context) -> None:
+        self._entered()
         try:
             if self._is_known is not None:
                 self._admit(context)
-            with self._counted():
-                status = await self._streams.serve(context)
+            status = await self._streams.serve(context)
         except LamellaError as error:
             status = status_of(error)
         except Exception:  # noqa: BLE001  # as above
             _log.exception("cannot answer a stream")
             status = DEFECT
+        finally:
+            self._left()
         if status is not None:
             await _end(context, status)
 
@@ -136,13 +136,11 @@ class Service:
             raise StrangerError("a token is needed", hint="send `authorization: Bearer TOKEN` in the call's metadata")
 
     async def _model_infer(self, data: bytes, context: _Context) -> bytes:
-        asked = read_infer(data)
-        return await self._answer(asked, context, None)
+        return await self._answer(read_infer(data, remaining_s=context.time_remaining()), None)
 
-    async def _answer(self, asked: Asked, context: _Context, parameters: Mapping[str, object] | None) -> bytes:
-        """Answer a request within the time that the call has; a call that is cancelled cancels this."""
-        request = _within(asked, context.time_remaining())
-        answer = await self._plane.infer(asked.model, asked.version, request.request)
+    async def _answer(self, asked: Asked, parameters: Mapping[str, object] | None) -> bytes:
+        """Answer a request; a call that is cancelled cancels this."""
+        answer = await self._plane.infer(asked.model, asked.version, asked.request)
         return write_infer(asked, answer, parameters=parameters)
 
     async def _server_live(self, request: pb.ServerLiveRequest) -> Message:
@@ -219,16 +217,6 @@ def _refusing(what: str, hint: str) -> Callable[[bytes, _Context], Awaitable[byt
 async def _end(context: _Context, status: Status) -> bytes:
     await context.abort(status.code, status.details, status.trailers)
     raise aio.AbortError  # as `abort` has done
-
-
-def _within(asked: Asked, remaining_s: float | None) -> Asked:
-    """A request that waits no longer than its call does."""
-    if remaining_s is None:
-        return asked
-    remaining_us = max(1, int(remaining_s * 1e6))
-    if asked.request.timeout_us is not None and asked.request.timeout_us <= remaining_us:
-        return asked
-    return replace(asked, request=replace(asked.request, timeout_us=remaining_us))
 
 
 def _filled(message: _Filled, content: dict[str, object]) -> _Filled:

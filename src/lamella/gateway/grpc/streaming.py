@@ -26,14 +26,14 @@ _Context = aio.ServicerContext[bytes, bytes]
 _Part = bytes | tuple[Status, str]
 """An answer; or how a request failed, and the request's name."""
 
-Answering = Callable[[Asked, _Context, Mapping[str, object]], Awaitable[bytes]]
+Answering = Callable[[Asked, Mapping[str, object]], Awaitable[bytes]]
 
 
 class Streams:
     """Every stream of a server.
 
     Args:
-        answer: Answers a request of a call, with some parameters beside the outputs.
+        answer: Answers a request, with some parameters beside the outputs.
     """
 
     def __init__(self, answer: Answering) -> None:
@@ -99,9 +99,9 @@ class Streams:
     async def _part(self, data: bytes, context: _Context) -> _Part:
         name = ""
         try:
-            asked = read_infer(data)
+            asked = read_infer(data, remaining_s=context.time_remaining())
             name = asked.request.request_id or ""
-            return await self._answer(asked, context, _FINAL)
+            return await self._answer(asked, _FINAL)
         except LamellaError as error:
             return status_of(error), name
         except Exception:  # noqa: BLE001  # a caller is told whatever happens; the log has the traceback
