@@ -20,7 +20,8 @@ NUMBERS = hnp.arrays(
 )
 BFLOATS = hnp.arrays(np.uint16, SHAPES).map(lambda array: array.view(ml_dtypes.bfloat16))
 TEXTS = hnp.arrays(object, SHAPES, elements=st.text(st.characters(codec="utf-8")), fill=st.nothing())
-TENSORS = st.dictionaries(st.text(st.characters(codec="utf-8")), NUMBERS | BFLOATS | TEXTS, max_size=4)
+NAMES = st.text(st.characters(codec="utf-8"))
+TENSORS = st.dictionaries(NAMES, NUMBERS | BFLOATS | TEXTS, max_size=4)
 SECONDS = st.none() | st.floats(1e-6, 1e6)
 
 
