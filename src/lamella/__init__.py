@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lamella.checking.check import check
     from lamella.converters import convert
     from lamella.errors import LamellaError
+    from lamella.gateway.serving.background import serve
     from lamella.graph import load
     from lamella.planner import plan
     from lamella.slicing import slice, verify
@@ -41,6 +42,7 @@ __all__ = [
     "load",
     "package",
     "plan",
+    "serve",
     "slice",
     "verify",
 ]
@@ -56,6 +58,7 @@ _HOMES = {
     "load": "lamella.graph",
     "package": "lamella.targets.packages",
     "plan": "lamella.planner",
+    "serve": "lamella.gateway.serving.background",
     "slice": "lamella.slicing",
     "verify": "lamella.slicing",
 }

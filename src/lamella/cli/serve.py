@@ -118,6 +118,16 @@ def serve(
     max_body: Annotated[
         str, typer.Option(metavar="SIZE", envvar="LAMELLA_MAX_BODY", rich_help_panel=_LIMITS, help="Largest body.")
     ] = "256MiB",
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            envvar="LAMELLA_RESULTS",
+            rich_help_panel=_LIMITS,
+            help="Where requests that are answered later are kept; by default only until the server ends.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Serve models over the Open Inference Protocol, with dynamic batching, until Ctrl-C or SIGTERM."""
@@ -136,7 +146,7 @@ def serve(
         low_memory=low_memory,
     )
     listening = Listening(
-        host, port, _tokens(token_file), tls_certificate, tls_key, parse_size(max_body, flag="--max-body")
+        host, port, _tokens(token_file), tls_certificate, tls_key, parse_size(max_body, flag="--max-body"), results
     )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if listening.is_open_to_others:

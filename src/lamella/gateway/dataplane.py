@@ -110,6 +110,10 @@ class Statistics:
         compute_infer: Time in the engine.
         compute_output: Time for taking outputs apart.
         batches: By rows in a batch: how often such a batch was computed, and its time in the engine.
+        waiting: Requests in the queue now.
+        refused: Requests for which the queue had no place.
+        cancelled: Requests whose caller went away.
+        latency: How many answers took at most so many seconds, by these seconds; the last are infinite.
     """
 
     model: str
@@ -124,6 +128,10 @@ class Statistics:
     compute_infer: Duration
     compute_output: Duration
     batches: Mapping[int, Duration]
+    waiting: int = 0
+    refused: int = 0
+    cancelled: int = 0
+    latency: Mapping[float, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

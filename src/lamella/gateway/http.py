@@ -16,6 +16,7 @@ from lamella.errors import LamellaError
 from lamella.gateway.faults import defect, fault, status_of
 from lamella.gateway.host import Host
 from lamella.gateway.jobs import Jobs
+from lamella.gateway.open_inference import replay, taken, wants_later
 from lamella.runtime.message import Message
 from lamella.runtime.protocol import HEADER_LENGTH
 from lamella.targets.base import LogLine
@@ -149,22 +150,17 @@ class Door:
     async def _infer(self, request: web.Request) -> web.Response:
         body, header_length = await request.read(), request.headers.get(HEADER_LENGTH)
         model, version = _model(request), _version(request)
-        wanted = ",".join(request.headers.getall("Prefer", []))
-        preferences = [value.strip().lower() for value in wanted.split(",")]
-        if "respond-async" not in preferences:
+        if not wants_later(request):
             answer = partial(self._host.infer, model, version, body, header_length)
-            return _replay(await asyncio.get_running_loop().run_in_executor(self._inferring, answer))
+            return replay(await asyncio.get_running_loop().run_in_executor(self._inferring, answer))
         await self._in_thread(lambda: self._host.find(model, version))
         message = Message({"model": model, "version": version, "header_length": header_length}, body)
-        job = await self._in_thread(lambda: self._jobs.submit(message))
-        taken = _json({"id": job, "status": "running"}, 202)
-        taken.headers.update({"Location": f"/v2/requests/{job}", "Preference-Applied": "respond-async"})
-        return taken
+        return taken(await self._in_thread(lambda: self._jobs.submit(message)))
 
     async def _result(self, request: web.Request) -> web.Response:
         job = request.match_info["job"]
         found = await self._in_thread(lambda: self._jobs.result(job))
-        return _json({"id": job, "status": "running"}, 202) if found is None else _replay(found)
+        return _json({"id": job, "status": "running"}, 202) if found is None else replay(found)
 
     async def _status(self, request: web.Request) -> web.Response:
         return _json(await self._in_thread(self._host.status))
@@ -250,13 +246,3 @@ def _json(content: Any, status: int = 200) -> web.Response:  # noqa: ANN401  # w
 
 def _refusal(status: int, message: str, hint: str) -> web.Response:
     return _json({"error": message, "hint": hint}, status)
-
-
-def _replay(message: Message) -> web.Response:
-    """An answer that the host gave, now or earlier."""
-    from aiohttp import web
-
-    length, status = message.head.get("header_length"), message.head["status"]
-    kind = "application/json" if length is None else "application/octet-stream"
-    headers = {} if length is None else {HEADER_LENGTH: str(length)}
-    return web.Response(body=message.body, status=int(str(status)), content_type=kind, headers=headers)

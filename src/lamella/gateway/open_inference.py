@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from lamella.errors import InputError, LamellaError
 from lamella.gateway import documents
@@ -23,6 +23,8 @@ from lamella.gateway.dataplane import (
 )
 from lamella.gateway.faults import fault
 from lamella.gateway.faults import status_of as general_status
+from lamella.gateway.jobs import TooManyRequestsError, UnknownRequestError
+from lamella.runtime.message import Message
 from lamella.runtime.protocol import HEADER_LENGTH, read_request, write_response
 
 if TYPE_CHECKING:
@@ -32,16 +34,29 @@ LONGEST_BODY_S = 60.0
 """Seconds in which the body of a request must have come."""
 
 
+class Later(Protocol):
+    """Takes requests, and answers them later."""
+
+    async def submit(self, model: str, version: str | None, body: bytes, header_length: str | None) -> str:
+        """Take a request; returns the id to ask for its result with."""
+        ...
+
+    async def result(self, job: str) -> Message | None:
+        """The result of a request; None as long as there is none."""
+        ...
+
+
 class OpenInference:
     """Routes of the protocol.
 
     Args:
         plane: Answers.
         repository: Loads and unloads models; None: that is not for callers.
+        later: Takes requests that are answered later; None: there are none.
     """
 
-    def __init__(self, plane: DataPlane, repository: Repository | None = None) -> None:
-        self._plane, self._repository = plane, repository
+    def __init__(self, plane: DataPlane, repository: Repository | None = None, later: Later | None = None) -> None:
+        self._plane, self._repository, self._later = plane, repository, later
 
     def routes(self) -> list[web.RouteDef]:
         """For an aiohttp application."""
@@ -57,6 +72,8 @@ class OpenInference:
                 web.get(f"{model}/config", self._config),
                 web.get(f"{model}/stats", self._statistics),
             ]
+        if self._later is not None:
+            routes.append(web.get("/v2/requests/{job}", self._result))
         if self._repository is not None:
             routes += [
                 web.post("/v2/repository/index", self._index),
@@ -69,24 +86,19 @@ class OpenInference:
         return json_response(documents.server())
 
     async def _infer(self, request: web.Request) -> web.Response:
-        from aiohttp import web
-
         body = await read_body(request)
-        asked = read_request(body, request.headers.get(HEADER_LENGTH))
-        model = request.match_info["model"]
-        answer = await self._plane.infer(model, request.match_info.get("version"), asked)
-        written = write_response(
-            asked,
-            answer.outputs,
-            model=model,
-            version=answer.version,
-            request_id=answer.request_id,
-            parameters=answer.parameters,
-        )
-        if written.header_length is None:
-            return web.Response(body=written.body, content_type="application/json")
-        headers = {HEADER_LENGTH: str(written.header_length), "Content-Type": "application/octet-stream"}
-        return web.Response(body=written.body, headers=headers)
+        model, version = request.match_info["model"], request.match_info.get("version")
+        header_length = request.headers.get(HEADER_LENGTH)
+        if self._later is None or not wants_later(request):
+            return replay(await answered(self._plane, model, version, body, header_length))
+        await self._plane.info(model, version)  # a model that is unknown is refused at once
+        return taken(await self._later.submit(model, version, body, header_length))
+
+    async def _result(self, request: web.Request) -> web.Response:
+        assert self._later is not None
+        job = request.match_info["job"]
+        found = await self._later.result(job)
+        return json_response({"id": job, "status": "running"}, 202) if found is None else replay(found)
 
     async def _metadata(self, request: web.Request) -> web.Response:
         info = await self._info(request)
@@ -133,6 +145,51 @@ class OpenInference:
         return json_response({})
 
 
+async def answered(
+    plane: DataPlane, model: str, version: str | None, body: bytes, header_length: str | None
+) -> Message:
+    """The answer to an infer request, as it goes out.
+
+    Raises:
+        LamellaError: See `DataPlane.infer`.
+    """
+    asked = read_request(body, header_length)
+    answer = await plane.infer(model, version, asked)
+    written = write_response(
+        asked,
+        answer.outputs,
+        model=model,
+        version=answer.version,
+        request_id=answer.request_id,
+        parameters=answer.parameters,
+    )
+    return Message({"status": 200, "header_length": written.header_length}, written.body)
+
+
+def replay(message: Message) -> web.Response:
+    """An answer that was given, now or earlier."""
+    from aiohttp import web
+
+    length, status = message.head.get("header_length"), int(str(message.head["status"]))
+    if length is None:
+        return web.Response(body=message.body, status=status, content_type="application/json")
+    headers = {HEADER_LENGTH: str(length), "Content-Type": "application/octet-stream"}
+    return web.Response(body=message.body, status=status, headers=headers)
+
+
+def wants_later(request: web.Request) -> bool:
+    """Whether the caller would rather have the answer later: https://www.rfc-editor.org/rfc/rfc7240."""
+    wanted = ",".join(request.headers.getall("Prefer", []))
+    return "respond-async" in [value.strip().lower() for value in wanted.split(",")]
+
+
+def taken(job: str) -> web.Response:
+    """That a request was taken, and where its result will be."""
+    response = json_response({"id": job, "status": "running"}, 202)
+    response.headers.update({"Location": f"/v2/requests/{job}", "Preference-Applied": "respond-async"})
+    return response
+
+
 async def read_body(request: web.Request) -> bytes:
     """The body of a request.
 
@@ -173,9 +230,9 @@ def json_response(content: object, status: int = 200) -> web.Response:
 
 def status_of(error: LamellaError) -> int:
     """The HTTP status of an error."""
-    if isinstance(error, UnknownModelError):
+    if isinstance(error, (UnknownModelError, UnknownRequestError)):
         return 404
-    if isinstance(error, StoppingError):
+    if isinstance(error, (StoppingError, TooManyRequestsError)):
         return 503
     if isinstance(error, BusyError):
         return 429

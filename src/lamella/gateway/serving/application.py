@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from lamella.errors import LamellaError, RemoteError
+from lamella.gateway.dataplane import StoppingError
 from lamella.gateway.faults import fault
-from lamella.gateway.open_inference import OpenInference, json_response, refusal
+from lamella.gateway.open_inference import Later, OpenInference, json_response, refusal
+from lamella.gateway.serving.metrics import CONTENT_TYPE, exposition
 from lamella.gateway.serving.models import Models
 
 if TYPE_CHECKING:
@@ -25,12 +27,14 @@ class Application:
 
     Args:
         models: The models.
+        later: Takes requests that are answered later.
         tokens: Callers must send one of them; none: everybody may ask.
         most_body_bytes: Largest body of a request.
     """
 
-    def __init__(self, models: Models, *, tokens: Sequence[str], most_body_bytes: int) -> None:
-        self._models, self._most = models, most_body_bytes
+    def __init__(self, models: Models, later: Later, *, tokens: Sequence[str], most_body_bytes: int) -> None:
+        self._models, self._later, self._most = models, later, most_body_bytes
+        self._is_stopping = False
         self._tokens = [token.encode() for token in tokens]
 
     def make(self) -> web.Application:
@@ -43,29 +47,40 @@ class Application:
 
         app = web.Application(middlewares=[guard], client_max_size=self._most)
         app.add_routes([web.get("/v2/health/live", self._live), web.get("/v2/health/ready", self._ready)])
-        app.add_routes(OpenInference(self._models, self._models).routes())
+        app.add_routes([web.get("/metrics", self._metrics)])
+        app.add_routes(OpenInference(self._models, self._models, self._later).routes())
         return app
 
-    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        from aiohttp import web
+    def stop(self) -> None:
+        """Refuse what comes from now on."""
+        self._is_stopping = True
 
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._tokens and request.path not in _OPEN_PATHS and not self._is_known(request):
-            refused = _told("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
+            refused = _said("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
         try:
+            if self._is_stopping and request.method == "POST":
+                raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
             return await handler(request)
-        except LamellaError as error:
+        except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
+            return self._told(error, request)
+
+    def _told(self, error: Exception, request: web.Request) -> web.Response:
+        """An exception as an answer."""
+        from aiohttp import web
+
+        if isinstance(error, LamellaError):
             return refusal(error)
-        except web.HTTPException as error:
-            if isinstance(error, web.HTTPRequestEntityTooLarge):
-                return _told(f"the body is larger than {self._most} bytes", "send less at a time", 413)
-            return _told((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
-        except (web.RequestPayloadError, ConnectionError) as error:
-            return _told(f"the body cannot be read: {error}", "check its length and `Content-Encoding`", 400)
-        except Exception:
-            _log.exception("cannot answer %s %s", request.method, request.path)
-            return json_response(fault(RemoteError("the server has a defect", hint="see what it says on stderr")), 500)
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            return _said(f"the body is larger than {self._most} bytes", "send less at a time", 413)
+        if isinstance(error, web.HTTPException):
+            return _said((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
+        if isinstance(error, (web.RequestPayloadError, ConnectionError)):
+            return _said(f"the body cannot be read: {error}", "check its length and `Content-Encoding`", 400)
+        _log.error("cannot answer %s %s", request.method, request.path, exc_info=error)
+        return json_response(fault(RemoteError("the server has a defect", hint="see what it says on stderr")), 500)
 
     def _is_known(self, request: web.Request) -> bool:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -73,13 +88,19 @@ class Application:
         matches = [hmac.compare_digest(given, known) for known in self._tokens]
         return scheme.lower() == "bearer" and any(matches)
 
+    async def _metrics(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        text = exposition(await self._models.statistics(None, None))
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
     async def _live(self, request: web.Request) -> web.Response:
         return json_response({"live": True})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        ready = self._models.is_ready
+        ready = self._models.is_ready and not self._is_stopping
         return json_response({"ready": ready}, 200 if ready else 503)
 
 
-def _told(message: str, hint: str, status: int) -> web.Response:
+def _said(message: str, hint: str, status: int) -> web.Response:
     return json_response({"error": message, "hint": hint}, status)

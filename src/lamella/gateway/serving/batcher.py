@@ -1,8 +1,8 @@
 """Dynamic batching: requests that wait at the same time are computed together, where that pays.
 
-A request that finds the engine free goes at once. Those that come while it is busy wait, and go together as soon as it is
-free: batches grow with the load by themselves. A short wait for more is added only while others are known to be about to
-ask: those whose answers have just gone out.
+A request that finds the engine free goes at once. Those that come while it is busy wait, and go together as soon as it
+is free: batches grow with the load by themselves. A short wait for more is added only while others are likely to come:
+those whose answers have just gone out.
 
 Everything here happens in the event loop, but for the computing.
 """
@@ -98,9 +98,7 @@ class Batcher:
         self._empty.set()
         self.counts = Counts()
 
-    async def infer(
-        self, feeds: Feeds, *, priority: int = 0, timeout_s: float | None = None
-    ) -> dict[str, Array]:
+    async def infer(self, feeds: Feeds, *, priority: int = 0, timeout_s: float | None = None) -> dict[str, Array]:
         """Answer a request; whoever no longer waits for it takes it out of the queue by cancelling this.
 
         Args:
@@ -126,7 +124,8 @@ class Batcher:
         except TimeoutError as error:
             self.counts.fail.add(perf_counter() - started_s)
             raise DeadlineError(
-                f"the request was not answered in its {timeout_s:g} s", hint="give it more time, or ask when it is quieter"
+                f"the request was not answered in its {timeout_s:g} s",
+                hint="give it more time, or ask when it is quieter",
             ) from error
         except asyncio.CancelledError:
             self.counts.cancelled += 1
@@ -138,7 +137,7 @@ class Batcher:
             if not waiting.answer.done() or waiting.answer.cancelled():
                 waiting.answer.cancel()
                 self._left(waiting)
-        self.counts.success.add(perf_counter() - started_s)
+        self.counts.answered(perf_counter() - started_s)
         return found
 
     @property

@@ -11,7 +11,7 @@ from lamella.tensors import Array
 
 Feeds = Mapping[str, Array]
 Key = tuple[object, ...]
-"""What requests have in common: names, datatypes and shapes of their inputs, behind whether they may join each other."""
+"""What requests have in common: names, datatypes and shapes of inputs, behind whether they may join each other."""
 
 _CLASSES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """Lengths up to which texts are padded to that of the longest among them: at most half of it is padding."""

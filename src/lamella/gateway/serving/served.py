@@ -101,12 +101,7 @@ class Served:
 
     def statistics(self) -> Statistics:
         """What it has done."""
-        return self._batcher.counts.statistics(self.name, self.version)
-
-    @property
-    def waiting(self) -> int:
-        """Requests in its queue."""
-        return self._batcher.waiting
+        return self._batcher.counts.statistics(self.name, self.version, self._batcher.waiting)
 
     async def close(self) -> None:
         """Answer what has been taken, then release the model."""

@@ -11,10 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from lamella.errors import UsageError
+from lamella.errors import MissingDependencyError, UsageError
 from lamella.gateway.serving.application import Application
+from lamella.gateway.serving.later import LaterAnswers
 from lamella.gateway.serving.models import Models
 from lamella.gateway.serving.settings import Settings
 
@@ -39,6 +42,7 @@ class Listening:
         certificate: Of TLS: a file in PEM; None: plain HTTP.
         key: The certificate's key: a file in PEM.
         most_body_bytes: Largest body of a request.
+        results: Where requests that are answered later are kept; None: they are lost when the server ends.
     """
 
     host: str = LOOPBACK
@@ -47,6 +51,7 @@ class Listening:
     certificate: Path | None = None
     key: Path | None = None
     most_body_bytes: int = MOST_BODY_BYTES
+    results: Path | None = None
 
     @property
     def is_open_to_others(self) -> bool:
@@ -93,6 +98,9 @@ class Server:
         self.models = Models(sources)
         self._names, self._listening = list(sources), listening
         self._runner: web.AppRunner | None = None
+        self._application: Application | None = None
+        self._later: LaterAnswers | None = None
+        self._scratch: TemporaryDirectory[str] | None = None
         self.url = ""
 
     async def start(self) -> None:
@@ -101,16 +109,20 @@ class Server:
         Raises:
             LamellaError: A model cannot be loaded, or there is no such address, or its port is taken.
         """
-        from aiohttp import web
-
+        web = _web()
         context = self._listening.context()
         for name in self._names:
             await self.models.load(name)
-        app = Application(
-            self.models, tokens=self._listening.tokens, most_body_bytes=self._listening.most_body_bytes
-        ).make()
+        self._later = LaterAnswers(self.models, self._results())
+        self._application = Application(
+            self.models, self._later, tokens=self._listening.tokens, most_body_bytes=self._listening.most_body_bytes
+        )
         self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=_GRACE_S, handle_signals=False, handler_cancellation=True
+            self._application.make(),
+            access_log=None,
+            shutdown_timeout=_GRACE_S,
+            handle_signals=False,
+            handler_cancellation=True,
         )
         await self._runner.setup()
         host, port = self._listening.host, self._listening.port
@@ -125,12 +137,39 @@ class Server:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if context else 'http'}://{shown}:{bound}"
 
+    def _results(self) -> Path:
+        """Where requests that are answered later are kept."""
+        if self._listening.results is None:
+            self._scratch = TemporaryDirectory(prefix="lamella-serve-")
+            return Path(self._scratch.name)
+        try:
+            self._listening.results.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UsageError(
+                f"`{self._listening.results}` cannot be used: {(error.strerror or str(error)).lower()}",
+                hint="give a folder that can be written",
+            ) from error
+        return self._listening.results
+
     async def close(self) -> None:
         """Refuse further requests, answer those that were taken, and release everything."""
-        closing = asyncio.create_task(self.models.close())
-        await closing
+        if self._application is not None:
+            self._application.stop()
+        if self._later is not None:
+            await self._later.close()
+        await self.models.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+
+def _web() -> ModuleType:
+    try:
+        from aiohttp import web
+    except ImportError as error:
+        raise MissingDependencyError("the model server needs `aiohttp`", hint="pip install 'lamella[serve]'") from error
+    return web
 
 
 def use_fast_loop() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import accumulate
+from math import inf
 from time import time
 
 from lamella.gateway.dataplane import Duration, Statistics
+
+LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, inf)
+"""Answers are counted by the least of these that they did not take longer than."""
 
 
 @dataclass(slots=True)
@@ -41,10 +47,16 @@ class Counts:
     compute_infer: Count = field(default_factory=Count)
     compute_output: Count = field(default_factory=Count)
     batches: dict[int, Count] = field(default_factory=dict)
+    latency: list[int] = field(default_factory=lambda: [0] * len(LATENCIES_S))
 
     def asked(self) -> None:
         """A request has come."""
         self.last_s = time()
+
+    def answered(self, s: float) -> None:
+        """A request has its answer, after so many seconds."""
+        self.success.add(s)
+        self.latency[bisect_left(LATENCIES_S, s)] += 1
 
     def executed(self, rows: int, requests: int, steps_s: tuple[float, float, float]) -> None:
         """A batch was computed: seconds for its inputs, in the engine, and for its outputs."""
@@ -54,7 +66,7 @@ class Counts:
             count.add(s, requests)
         self.batches.setdefault(rows, Count()).add(steps_s[1])
 
-    def statistics(self, model: str, version: str) -> Statistics:
+    def statistics(self, model: str, version: str, waiting: int) -> Statistics:
         """As the data plane tells it."""
         return Statistics(
             model,
@@ -69,4 +81,8 @@ class Counts:
             self.compute_infer.duration(),
             self.compute_output.duration(),
             {rows: count.duration() for rows, count in sorted(self.batches.items())},
+            waiting,
+            self.refused,
+            self.cancelled,
+            dict(zip(LATENCIES_S, accumulate(self.latency), strict=True)),
         )

@@ -19,13 +19,19 @@ class Threads:
 
     def __init__(self, number: int) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._threads = [Thread(target=self._work, name=f"lamella-batch-{index}", daemon=True) for index in range(number)]
+        self._threads = [
+            Thread(target=self._work, name=f"lamella-batch-{index}", daemon=True) for index in range(number)
+        ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, compute: Callable[[], T], then: Callable[[T], object]) -> None:
         """Compute something in a thread, and hand it on there. What is computed raises nothing."""
-        self._queue.put(lambda: None if then(compute()) is None else None)
+
+        def work() -> None:
+            then(compute())
+
+        self._queue.put(work)
 
     def _work(self) -> None:
         while (work := self._queue.get()) is not None:

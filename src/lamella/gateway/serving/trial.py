@@ -101,7 +101,10 @@ def _fixed(subject: Subject) -> str:
 def _pair(subject: Subject) -> list[dict[str, Array]]:
     sizes = {spec.shape[0]: 1 for spec in subject.inputs if spec.shape and isinstance(spec.shape[0], str)}
     soft, loud = (subject.sample(seed, sizes) for seed in (1, 2))
-    louder = {name: array * array.dtype.type(_LOUDER) if array.dtype.kind == "f" else array for name, array in loud.items()}
+    louder = {
+        name: (array * _LOUDER).astype(array.dtype) if array.dtype.kind == "f" else array
+        for name, array in loud.items()
+    }
     return [soft, louder]
 
 
@@ -112,13 +115,18 @@ def _differs(subject: Subject, layout: Layout, parts: Sequence[Feeds]) -> str:
     alone = [subject.infer(part) for part in parts]
     together = subject.infer(layout.join(parts))
     for name, array in together.items():
-        if not isinstance(array, np.ndarray) or not array.ndim or len(array) != len(parts):
+        if _rows(array) != len(parts):
             return f"output `{name}` has no row for each request"
     for found, wanted in zip(layout.split(together, parts), alone, strict=True):
         for name, array in wanted.items():
             if not _equal(found[name], array):
                 return f"output `{name}` of a request depends on the others in its batch"
     return ""
+
+
+def _rows(output: object) -> int:
+    """How many an output has; a sequence or map has none."""
+    return len(output) if isinstance(output, np.ndarray) and output.ndim else 0
 
 
 def _equal(found: Array, wanted: Array) -> bool:
@@ -157,7 +165,7 @@ def _following(subject: Subject, parts: Sequence[Feeds]) -> frozenset[str]:
 
 
 def _outputs_lengths(outputs: Mapping[str, Array]) -> dict[str, int]:
-    return {name: array.shape[1] for name, array in outputs.items() if isinstance(array, np.ndarray) and array.ndim > 1}
+    return {name: array.shape[1] for name, array in outputs.items() if _rows(array) and array.ndim > 1}
 
 
 def _differs_padded(subject: Subject, layout: Layout, parts: Sequence[Feeds]) -> str:
