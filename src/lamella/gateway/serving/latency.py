@@ -8,8 +8,8 @@ from collections.abc import Hashable, Mapping
 _GAIN = 0.05
 """Part of the best throughput that is given up for smaller batches, which answer sooner."""
 
-_WEIGHT = 0.1
-"""What a new measurement counts for against those before it."""
+_SHORTER, _LONGER = 0.5, 0.05
+"""What a new measurement counts for against those before it: what else the machine does only ever makes it longer."""
 
 _RISE = 0.01
 """What the least time rises by, of the difference: what disturbs a measurement only ever makes it longer."""
@@ -52,7 +52,7 @@ class Curve:
             factor = per_class / self._ms.get(size, per_class)
             self._ms = {one: factor * assumed for one, assumed in self._ms.items()}
         before = self._ms.get(size)
-        self._ms[size] = per_class if before is None else before + _WEIGHT * (per_class - before)
+        self._ms[size] = per_class if before is None else _moved(before, per_class)
         least = self._least_ms.get(size, ms)
         self._least_ms[size] = ms if ms <= least else least + _RISE * (ms - least)
         self._added += 1
@@ -85,6 +85,10 @@ class Curve:
         if best == max(self._ms):  # nothing larger has been tried
             best *= 2
         return min(best, self._largest)
+
+
+def _moved(before: float, ms: float) -> float:
+    return before + (_SHORTER if ms < before else _LONGER) * (ms - before)
 
 
 class Curves:
