@@ -140,7 +140,7 @@ def with_classes() -> Request:
         (lambda: typed_request("BYTES", (2,), bytes_contents=[b"a"]), "has 1 elements"),
         (in_shared_memory, "in shared memory"),
         (with_classes, "`classification`"),
-        (twice, "comes twice"),
+        (twice, "comes 2 times"),
     ],
 )
 def test_what_contradicts_itself_is_refused(make: Callable[[], Request], says: str) -> None:
@@ -152,9 +152,10 @@ def test_what_contradicts_itself_is_refused(make: Callable[[], Request], says: s
 
 def test_a_request_of_very_many_fields_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codec, "_MOST_FIELDS", 10)
-    request = Request(outputs=[Request.InferRequestedOutputTensor(name=str(index)) for index in range(20)])
-    with pytest.raises(InputError, match="more than 10 fields"):
-        read(request)
+    outputs = [Request.InferRequestedOutputTensor(name=str(index)) for index in range(20)]
+    for request in (Request(outputs=outputs), Request(raw_input_contents=[b""] * 20)):
+        with pytest.raises(InputError, match="more than 10 fields"):
+            read(request)
 
 
 @pytest.mark.parametrize("name", ["priority", "timeout"])

@@ -7,6 +7,7 @@ copied once, into the answer. Protobuf's own Python copies each twice, and think
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -68,11 +69,13 @@ class _Head:
     Attributes:
         message: All of that, as protobuf has it.
         inputs: Name, datatype and shape of each input.
+        with_contents: Names of those inputs that have `contents`.
         request: What is asked, but for inputs.
     """
 
     message: pb.ModelInferRequest
     inputs: tuple[tuple[str, Datatype, tuple[int, ...]], ...]
+    with_contents: tuple[str, ...]
     request: InferRequest
 
 
@@ -113,6 +116,8 @@ def _parted(data: bytes) -> tuple[bytes, str, list[memoryview]]:
     try:
         for number, wire, first, value, end in fields(data, 0, len(data)):
             count += 1
+            if count > _MOST_FIELDS:
+                raise InputError(f"the request has more than {_MOST_FIELDS} fields", hint="send tensors as raw bytes")
             if wire == LEN and number in (_RAW_INPUTS, _ID):
                 if number == _ID:
                     request_id = data[value:end]
@@ -120,8 +125,6 @@ def _parted(data: bytes) -> tuple[bytes, str, list[memoryview]]:
                     raw.append(view[value:end])
                 rest.append(view[start:first])
                 start = end
-            elif count > _MOST_FIELDS:
-                raise InputError(f"the request has more than {_MOST_FIELDS} fields", hint="send tensors as raw bytes")
         rest.append(view[start:])
         return b"".join(rest), request_id.decode(), raw
     except MalformedModelError as error:
@@ -139,7 +142,12 @@ def _head(rest: bytes) -> _Head:
     outputs = {output.name: plain(output.parameters) for output in message.outputs}
     all_binary = parameters.get("binary_data_output") is not False
     request = request_of(None, {}, outputs, parameters, all_binary=all_binary)
-    return _Head(message, tuple(map(_described, message.inputs)), request)
+    inputs = tuple(map(_described, message.inputs))
+    for name, times in Counter(name for name, _, _ in inputs).items():
+        if times > 1:
+            raise InputError(f"tensor `{name}` comes {times} times", hint="give each tensor once")
+    with_contents = tuple(tensor.name for tensor in message.inputs if tensor.HasField("contents"))
+    return _Head(message, inputs, with_contents, request)
 
 
 _known_head = lru_cache(_MOST_KEPT)(_head)
@@ -164,26 +172,21 @@ def plain(parameters: Mapping[str, pb.InferParameter]) -> dict[str, object]:
 
 
 def _arrays(head: _Head, raw: Sequence[memoryview]) -> dict[str, Array]:
-    tensors = head.message.inputs
-    if raw and len(raw) != len(tensors):
+    if not raw:
+        tensors = zip(head.message.inputs, head.inputs, strict=True)
+        return {name: _from_contents(tensor, kind, shape) for tensor, (name, kind, shape) in tensors}
+    if len(raw) != len(head.inputs):
         raise InputError(
-            f"the request has {len(tensors)} inputs, but {len(raw)} `raw_input_contents`",
+            f"the request has {len(head.inputs)} inputs, but {len(raw)} `raw_input_contents`",
             hint="give the bytes of every input in `raw_input_contents`, or the elements of every one in `contents`",
         )
-    arrays: dict[str, Array] = {}
-    for index, (name, kind, shape) in enumerate(head.inputs):
-        if name in arrays:
-            raise InputError(f"tensor `{name}` comes twice", hint="give each tensor once")
-        if not raw:
-            arrays[name] = _from_contents(tensors[index], kind, shape)
-        elif tensors[index].HasField("contents"):
-            raise InputError(
-                f"tensor `{name}` has `contents`, and the request has `raw_input_contents` too",
-                hint="give one of the two",
-            )
-        else:
-            arrays[name] = decode_array(raw[index], name, kind, shape)
-    return arrays
+    if head.with_contents:
+        raise InputError(
+            f"tensor `{head.with_contents[0]}` has `contents`, and the request has `raw_input_contents` too",
+            hint="give one of the two",
+        )
+    described = zip(raw, head.inputs, strict=True)
+    return {name: decode_array(view, name, kind, shape) for view, (name, kind, shape) in described}
 
 
 def _from_contents(tensor: pb.ModelInferRequest.InferInputTensor, kind: Datatype, shape: tuple[int, ...]) -> Array:
