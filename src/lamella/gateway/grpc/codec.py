@@ -1,7 +1,7 @@
 """Requests to infer and their answers, from protobuf and to it.
 
 Tensors that travel as bytes are not copied on their way in: they are views of the request. On their way out they are
-copied once, into the answer. Protobuf's own Python copies each twice, and thinks for a millisecond a megabyte.
+copied once, into the answer. Protobuf's own Python copies each twice.
 """
 
 from __future__ import annotations
