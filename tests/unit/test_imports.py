@@ -11,6 +11,8 @@ ENGINES_AND_CLOUDS = {
     "PIL",
     "aiohttp",
     "boto3",
+    "google",
+    "grpc",
     "onnx",
     "onnx_ir",
     "onnxruntime",
