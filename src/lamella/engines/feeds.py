@@ -1,0 +1,54 @@
+"""Arrays for engines that check nothing themselves, or crash."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from lamella.engines.base import Item
+from lamella.errors import InputError
+from lamella.tensors import Array, TensorSpec, datatype, datatype_of, native
+
+
+def checked(feeds: Mapping[str, Item], inputs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """An array for each input, contiguous and in this machine's byte order.
+
+    Raises:
+        InputError: One is missing, unknown, or of another datatype or shape; the message names it.
+    """
+    specs = {spec.name: spec for spec in inputs}
+    names = ", ".join(f"`{name}`" for name in specs) or "none"
+    for name in feeds:
+        if name not in specs:
+            raise InputError(f"the model has no input `{name}`", hint=f"the inputs are {names}")
+    for name in specs:
+        if name not in feeds:
+            raise InputError(f"input `{name}` is missing", hint=f"the inputs are {names}")
+    return {name: _array(feeds[name], spec) for name, spec in specs.items()}
+
+
+def _array(item: Item, spec: TensorSpec) -> Array:
+    kind = datatype(spec.datatype)
+    if not isinstance(item, np.ndarray):
+        raise InputError(f"input `{spec.name}` is no tensor", hint=f"give an array of `{kind.numpy}`")
+    found = datatype_of(item)
+    if found.name != kind.name:
+        raise InputError(
+            f"input `{spec.name}` is {found.name}, but the model takes {kind.name}", hint=f"give it as {kind.name}"
+        )
+    wanted = spec.shape
+    if wanted is not None and not _fits(item.shape, wanted):
+        shape = ", ".join("?" if size is None else str(size) for size in wanted)
+        raise InputError(
+            f"input `{spec.name}` has shape {list(item.shape)}, but the model takes [{shape}]",
+            hint="named dimensions take any size, numbers only themselves",
+        )
+    array = native(item)
+    return np.ascontiguousarray(array) if array.ndim else array
+
+
+def _fits(shape: tuple[int, ...], wanted: Sequence[object]) -> bool:
+    return len(shape) == len(wanted) and all(
+        not isinstance(size, int) or size == found for size, found in zip(wanted, shape, strict=True)
+    )
