@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli import output
-from lamella.cli.options import ENGINE, CustomOps, Inputs, Json, OutputFile, Random, Seed
+from lamella.cli.options import (
+    ENGINE,
+    CustomOps,
+    Engine,
+    ExecutionProviders,
+    Inputs,
+    Json,
+    NoFallback,
+    OutputFile,
+    Precision,
+    Random,
+    Seed,
+)
 from lamella.cli.views import check_output_file, print_outputs, summary_view
 from lamella.errors import EngineError
 
@@ -21,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="An `.onnx` file, or a slices directory.")],
+    source: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="A model file, or a slices directory.")],
     *,
     inputs: Inputs = None,
     random: Random = False,
@@ -46,6 +58,10 @@ def run(
             show_default=False,
         ),
     ] = None,
+    engine: Engine = None,
+    execution_provider: ExecutionProviders = None,
+    no_fallback: NoFallback = False,
+    precision: Precision = "f32",
     custom_ops: CustomOps = None,
     repeat: Annotated[int, typer.Option(min=1, metavar="N", rich_help_panel=ENGINE, help="Run this many times.")] = 1,
     file: OutputFile = None,
@@ -54,16 +70,27 @@ def run(
     """Run a model or its slices, and show outputs, times and peak memory."""
     check_output_file(file, json=json)
     from lamella.cli.inputs import feeds
+    from lamella.engines.opening import engine_for
     from lamella.workflow.parts import open_source
     from lamella.workflow.pipeline import Pipeline
 
-    opened = open_source(source)
+    name = engine_for(source, engine)
+    opened = open_source(source, name)
     given = feeds(
         inputs or [], opened.inputs, opened.optional_inputs, bounds=opened.index_bounds, random=random, seed=seed
     )
     with (
         output.status(f"running {source}"),
-        Pipeline(opened, low_memory=low_memory, threads=threads, custom_ops=custom_ops or ()) as pipeline,
+        Pipeline(
+            opened,
+            low_memory=low_memory,
+            threads=threads,
+            custom_ops=custom_ops or (),
+            engine=name,
+            execution_providers=execution_provider or (),
+            fallback=not no_fallback,
+            precision=precision,
+        ) as pipeline,
     ):
         found, latency_ms = _infer(pipeline, given, repeat, made_up=random)
     _show(pipeline, found, latency_ms, file, json=json)

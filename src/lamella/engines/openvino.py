@@ -17,7 +17,7 @@ import openvino as ov
 from lamella.engines.base import EngineOptions, Initializer, Item
 from lamella.engines.feeds import checked
 from lamella.engines.headers import Specs, onnx_specs
-from lamella.errors import EngineError, LamellaWarning, UsageError
+from lamella.errors import EngineError, InputError, LamellaWarning, UsageError
 from lamella.tensors import Array, Dimension, TensorSpec, datatype
 
 _VERSION = ov.get_version().partition("-")[0]
@@ -27,6 +27,8 @@ _DATATYPES = {
     **{f"{sign}{bits}": f"{name}{bits}" for sign, name in (("i", "INT"), ("u", "UINT")) for bits in (8, 16, 32, 64)},
     **{"f8e4m3": "FLOAT8E4M3FN", "f8e5m2": "FLOAT8E5M2", "f8e8m0": "FLOAT8E8M0"},
 }
+_NARROWED = ("INT64", "UINT64", "UINT32")
+_INT32 = np.iinfo(np.int32)
 _FOREIGN = {"BF16": "uint16", "FLOAT8E4M3FN": "uint8", "FLOAT8E5M2": "uint8", "FLOAT8E8M0": "uint8"}
 
 
@@ -34,8 +36,8 @@ class OpenVinoEngine:
     """Loads models into OpenVINO's CPU plugin.
 
     FP32 is computed in FP32 unless `precision` says otherwise. OpenVINO always optimises as it likes, and keeps the
-    weights of a file in the page cache where it can: `optimization`, `low_memory` and `spin` change nothing. FP64 is
-    computed in FP32, and INT64 in INT32, by OpenVINO's own choice.
+    weights of a file in the page cache where it can: `optimization`, `low_memory` and `spin` change nothing. Its CPU
+    plugin computes FP64 in FP32, and integers of 64 bits in 32.
     """
 
     def load(
@@ -166,10 +168,12 @@ class OpenVinoSession:
         """Run once.
 
         Raises:
-            InputError: An input is missing, unknown, or of another datatype or shape.
+            InputError: An input is missing, unknown, of another datatype or shape, or holds an integer beyond 32 bits.
             EngineError: OpenVINO fails; the reason is its own.
         """
         arrays = checked(feeds, self.inputs)
+        for spec in self.inputs:
+            _check_range(spec, arrays[spec.name])
         request = self._request()
         with _errors("OpenVINO failed"):
             # The arrays live as long as the call: their memory is shared.
@@ -194,6 +198,14 @@ class OpenVinoSession:
         with self._lock:
             self._compiled = None
             self._idle.clear()
+
+
+def _check_range(spec: TensorSpec, array: Array) -> None:
+    if spec.datatype not in _NARROWED or not array.size:
+        return
+    extreme = max(int(array.max()), -1 - int(array.min()))
+    if extreme > _INT32.max:
+        raise InputError(f"input `{spec.name}` holds integers beyond 32 bits, in which OpenVINO computes", hint=_ONNXRUNTIME)
 
 
 def _tensor(array: Array, kind: str) -> ov.Tensor:

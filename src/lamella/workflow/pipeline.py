@@ -11,7 +11,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Session
+from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Precision, Session
+from lamella.engines.opening import EngineName, engine_for, open_engine
 from lamella.errors import EngineError, SlicesError
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.feeds import check_feeds
@@ -61,14 +62,20 @@ class Pipeline:
         threads: Threads for one operator; by default as many as this process's share of the CPU.
         optimization: Graph optimisations when a slice is loaded; by default what suits the source and mode.
         custom_ops: Shared libraries with custom operators.
+        engine: What executes the model; by default ONNX Runtime, or the one whose own format the file has.
+        execution_providers: ONNX Runtime's execution providers, the most wanted first: `cuda`, `cuda:device_id=1`.
+        fallback: Whether the CPU may run what those cannot; where it does for a whole one, a `LamellaWarning` says it.
+        precision: What OpenVINO computes FP32 in.
 
     Raises:
         ModelError: The source cannot be read.
         SlicesError: The slices directory is incomplete or damaged.
-        EngineError: The engine refuses a slice.
+        EngineError: The engine refuses a slice, or there is no execution provider that it may run on.
+        MissingDependencyError: The engine's library is not installed.
+        UsageError: There is no such engine or execution provider, or the engine does not read the file's format.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a flag of `lamella run`
         self,
         source: str | Path | InDirectory | Model | Source,
         *,
@@ -76,17 +83,23 @@ class Pipeline:
         threads: int | None = None,
         optimization: Optimization | None = None,
         custom_ops: Sequence[str | Path] = (),
+        engine: EngineName | None = None,
+        execution_providers: Sequence[str] = (),
+        fallback: bool = True,
+        precision: Precision = "f32",
     ) -> None:
-        from lamella.engines.onnxruntime import OnnxRuntimeEngine
-
-        self._source = _without_idle_parts(_source_of(source))
-        self._engine: Engine = OnnxRuntimeEngine()
+        name = engine_for(Path(source) if isinstance(source, (str, Path)) else Path(), engine)
+        self._source = _without_idle_parts(_source_of(source, name))
+        self._engine: Engine = open_engine(name)
         self._options = EngineOptions(
             threads=threads or thread_count(),
             optimization=optimization or _optimization(self._source, low_memory),
             low_memory=low_memory,
             spin=len(self._source.parts) == 1,
             custom_ops=tuple(Path(library) for library in custom_ops),
+            execution_providers=tuple(execution_providers),
+            fallback=fallback,
+            precision=precision,
         )
         self.inputs: list[TensorSpec] = list(self._source.inputs)
         self.outputs: list[TensorSpec] = list(self._source.outputs)
@@ -189,12 +202,12 @@ def _closed_error() -> EngineError:
     return EngineError("this pipeline is closed", hint="make another one")
 
 
-def _source_of(source: str | Path | InDirectory | Model | Source) -> Source:
+def _source_of(source: str | Path | InDirectory | Model | Source, engine: EngineName) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, (str, Path)):
-        return open_source(Path(source))
-    return open_source(source.directory) if isinstance(source, InDirectory) else whole(source)
+        return open_source(Path(source), engine)
+    return open_source(source.directory) if isinstance(source, InDirectory) else whole(source, engine)
 
 
 def _without_idle_parts(source: Source) -> Source:
