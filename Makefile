@@ -18,7 +18,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python examples/semantic_search.py
 
-test: $(VENV)/test.stamp $(VENV)/localstack.stamp
+test: $(VENV)/test.stamp $(VENV)/localstack.stamp $(VENV)/opencv4.stamp
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
@@ -62,6 +62,13 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[test]'
 	@$(PIP) --no-deps --upgrade --target $(VENV)/emulator aws-sam-cli==1.170.0
+	@touch $@
+
+# OpenCV 5 reads Caffe's networks no more. OpenCV 4, which does, is put aside.
+$(VENV)/opencv4.stamp: Makefile | $(BIN)/python
+	@echo "Installing OpenCV 4, for Caffe's networks"
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --upgrade \
+		--target $(VENV)/opencv4 opencv-python-headless==4.14.0.94
 	@touch $@
 
 # LocalStack stands for AWS, and its Python for that of AWS Lambda. What it needs contradicts ours.

@@ -94,10 +94,15 @@ def warnings_said() -> Iterator[None]:
     said: set[str] = set()
 
     def show(
-        text: Warning | str, category: type[Warning], filename: str, number: int, file: TextIO | None, source: str | None
+        text: Warning | str,
+        category: type[Warning],
+        filename: str,
+        number: int,
+        file: TextIO | None,
+        source: str | None,
     ) -> None:
         if not issubclass(category, LamellaWarning):
-            shown(text, category, filename, number, file, source)
+            shown(text, category, filename, line, file, source)
         elif str(text) not in said:
             said.add(str(text))
             warning(str(text))

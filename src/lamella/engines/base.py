@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lamella.errors import UsageError
 from lamella.tensors import Array, TensorSpec
 
 Optimization = Literal["none", "basic", "extended", "all"]
@@ -43,6 +44,19 @@ class EngineOptions:
     execution_providers: tuple[str, ...] = ()
     fallback: bool = True
     precision: Precision = "f32"
+
+
+def check_precision(options: EngineOptions, engine: str) -> None:
+    """Refuse a precision, for an engine that computes in the model's own.
+
+    Raises:
+        UsageError: One is wanted.
+    """
+    if options.precision != "f32":
+        raise UsageError(
+            f"{engine} computes in the model's own precision, and not in {options.precision}",
+            hint="use OpenVINO: `--engine openvino`, or convert the model's weights",
+        )
 
 
 @dataclass(frozen=True, slots=True)

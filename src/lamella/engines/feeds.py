@@ -1,4 +1,4 @@
-"""Arrays for engines that check nothing themselves, or crash."""
+"""Arrays for engines that check little themselves: they compute with what is wrong, and say nothing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from lamella.engines.base import Item
 from lamella.errors import InputError
 from lamella.tensors import Array, TensorSpec, datatype, datatype_of, native
 
+_INT32 = np.iinfo(np.int32)
 
-def checked(feeds: Mapping[str, Item], inputs: Sequence[TensorSpec]) -> dict[str, Array]:
+
+def checked(feeds: Mapping[str, Item], inputs: Sequence[TensorSpec], engine: str) -> dict[str, Array]:
     """An array for each input, contiguous and in this machine's byte order.
 
     Raises:
-        InputError: One is missing, unknown, or of another datatype or shape; the message names it.
+        InputError: One is missing, unknown, or of another datatype or shape, or holds an integer beyond 32 bits, in
+            which `engine` computes those of 64; the message names it.
     """
     specs = {spec.name: spec for spec in inputs}
     names = ", ".join(f"`{name}`" for name in specs) or "none"
@@ -25,7 +28,19 @@ def checked(feeds: Mapping[str, Item], inputs: Sequence[TensorSpec]) -> dict[str
     for name in specs:
         if name not in feeds:
             raise InputError(f"input `{name}` is missing", hint=f"the inputs are {names}")
-    return {name: _array(feeds[name], spec) for name, spec in specs.items()}
+    arrays = {name: _array(feeds[name], spec) for name, spec in specs.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind in "iu" and array.itemsize == 8 and array.size:
+            _check_range(name, array, engine)
+    return arrays
+
+
+def _check_range(name: str, array: Array, engine: str) -> None:
+    if int(array.max()) > _INT32.max or int(array.min()) < _INT32.min:
+        raise InputError(
+            f"input `{name}` holds integers beyond 32 bits, in which {engine} computes",
+            hint="use ONNX Runtime: `--engine onnxruntime`",
+        )
 
 
 def _array(item: Item, spec: TensorSpec) -> Array:

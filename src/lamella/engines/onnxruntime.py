@@ -12,7 +12,7 @@ from traceback import clear_frames
 import numpy as np
 import onnxruntime as ort
 
-from lamella.engines.base import EngineOptions, Initializer, Item
+from lamella.engines.base import EngineOptions, Initializer, Item, check_precision
 from lamella.engines.reasons import plain_reason
 from lamella.errors import EngineError, InputError
 from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype, datatype_of, native
@@ -50,8 +50,9 @@ class OnnxRuntimeEngine:
 
         Raises:
             EngineError: ONNX Runtime refuses the model; the reason is its own.
-            UsageError: There is no such execution provider.
+            UsageError: There is no such execution provider, or another `precision` is wanted than the model's own.
         """
+        check_precision(options, "ONNX Runtime")
         name = str(model) if isinstance(model, Path) else "the model"
         configured = session_options(options, folder=folder)
         with _errors(f"ONNX Runtime {ort.__version__} cannot load {name}", _LOAD_HINT):
@@ -305,7 +306,9 @@ def _hint(reason: str) -> str | None:
     if "IR version" in reason or "opset" in reason:
         return "export the model for an older opset, or use a newer ONNX Runtime"
     if "fallback to CPU EP has been explicitly disabled" in reason:
-        return "they could not be started, or cannot run every node: leave `--no-fallback` out, or name `cpu` behind them"
+        return (
+            "they could not be started, or cannot run all of it: leave `--no-fallback` out, or name `cpu` behind them"
+        )
     if "Invalid rank" in reason or "Got invalid dimensions" in reason:
         return "give inputs of the shapes that `lamella inspect` shows"
     return None

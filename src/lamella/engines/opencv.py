@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from threading import Lock
 
 import cv2
 import numpy as np
 
-from lamella.engines.base import EngineOptions, Initializer, Item
+from lamella.engines.base import EngineOptions, Initializer, Item, check_precision
 from lamella.engines.feeds import checked
 from lamella.engines.headers import Specs, caffe_header, onnx_specs, tensorflow_header
 from lamella.errors import EngineError, InputError, UsageError
@@ -53,8 +52,8 @@ class _Net:
 class OpenCvEngine:
     """Loads models into `cv2.dnn`.
 
-    Where a file has a partner, that is found by its name: a `.prototxt` has a `.caffemodel` beside it, a `.pb` may have a
-    `.pbtxt`. `threads` holds for all of OpenCV in this process; `optimization`, `low_memory` and `spin` change nothing.
+    A file's partner is found by its name: a `.prototxt` has a `.caffemodel` beside it, a `.pb` may have a `.pbtxt`.
+    `threads` holds for all of OpenCV in this process; `optimization`, `low_memory` and `spin` change nothing.
     """
 
     def load(
@@ -70,9 +69,9 @@ class OpenCvEngine:
         OpenCV finds external data beside a file only, so that bytes are written there as long as loading takes.
 
         Raises:
-            EngineError: OpenCV refuses the model; the reason is its own. Or it takes and gives what OpenCV has no arrays
+            EngineError: OpenCV refuses the model; the reason is its own. Or it takes or gives what OpenCV has no arrays
                 for, or `initializers` or `custom_ops` are given.
-            UsageError: Execution providers are given, which are ONNX Runtime's.
+            UsageError: Execution providers, which are ONNX Runtime's, or another `precision` than the model's are given.
         """
         _check_options(options, initializers)
         name = str(model) if isinstance(model, Path) else "the model"
@@ -95,6 +94,7 @@ class OpenCvEngine:
 
 
 def _check_options(options: EngineOptions, initializers: Mapping[str, Initializer] | None) -> None:
+    check_precision(options, "OpenCV")
     if options.execution_providers:
         raise UsageError("execution providers are ONNX Runtime's, and OpenCV has none", hint=_ONNXRUNTIME)
     if initializers:
@@ -134,7 +134,8 @@ def _read_onnx(model: Path | bytes, folder: Path | None) -> _Net:
             return _Net(_onnx_net(file.name), inputs, outputs)
     except OSError as error:
         raise EngineError(
-            f"the model cannot be put beside its weights in `{folder}`: {error.strerror}", hint="give it as a file there"
+            f"the model cannot be put beside its weights in `{folder}`: {error.strerror}",
+            hint="give it as a file there",
         ) from error
 
 
@@ -178,7 +179,9 @@ def _read_caffe(network: Path, weights: Path) -> _Net:
 
 def _check_there(path: Path, what: str) -> None:
     if not path.is_file():
-        raise EngineError(f"`{path}` does not exist: it is to be {what}", hint=f"put it beside the other file, as `{path}`")
+        raise EngineError(
+            f"`{path}` does not exist: it is to be {what}", hint=f"put it beside the other file, as `{path}`"
+        )
 
 
 class OpenCvSession:
@@ -193,10 +196,11 @@ class OpenCvSession:
         """Run once.
 
         Raises:
-            InputError: An input is missing, unknown, of another datatype or shape, or has no elements.
+            InputError: An input is missing, unknown, of another datatype or shape, has no elements, or
+                holds an integer beyond 32 bits.
             EngineError: OpenCV fails; the reason is its own.
         """
-        arrays = checked(feeds, self.inputs)
+        arrays = checked(feeds, self.inputs, "OpenCV")
         for name, array in arrays.items():
             if not array.size:
                 raise InputError(
@@ -217,8 +221,8 @@ class OpenCvSession:
 
 def _run(read: _Net, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
     for name, array in arrays.items():
-        front = array.transpose(0, 3, 1, 2) if read.channels_last and array.ndim == 4 else array
-        read.net.setInput(np.ascontiguousarray(front), name)
+        turned = read.channels_last and array.ndim == 4
+        read.net.setInput(np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if turned else array, name)
     if read.places is None:
         found = read.net.forward([spec.name for spec in read.outputs])
     else:
@@ -252,5 +256,5 @@ def _errors(what: str) -> Iterator[None]:
     try:
         yield
     except (cv2.error, SystemError) as error:
-        hint = f"OpenCV knows fewer operators than others, and fewer shapes: {_ONNXRUNTIME}, which takes `--custom-ops`, too"
+        hint = f"OpenCV knows fewer operators than others: {_ONNXRUNTIME}, which takes `--custom-ops`, too"
         raise EngineError(f"{what}: {_reason(error)}", hint=hint) from error

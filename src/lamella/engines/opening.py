@@ -63,5 +63,7 @@ def engine_for(path: Path, asked: str | None = None) -> EngineName:
         return asked or "onnxruntime"  # type: ignore[return-value]  # a key of `_MEMBERS`
     kind, reader = _FORMATS[path.suffix.lower()]
     if asked is not None and asked != reader:
-        raise UsageError(f"`{path}` is {kind}, which the engine `{asked}` does not read", hint=f"use `--engine {reader}`")
+        raise UsageError(
+            f"`{path}` is {kind}, which the engine `{asked}` does not read", hint=f"use `--engine {reader}`"
+        )
     return reader

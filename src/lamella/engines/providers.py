@@ -1,6 +1,6 @@
 """Which of ONNX Runtime's execution providers run a model, and what is said where they cannot.
 
-One is written `name` or `name:key=value,key=value`: the name short, as ONNX Runtime's own `onnxruntime_perf_test -e` has
+One is written `name` or `name:key=value,key=value`: the name short, as `onnxruntime_perf_test -e` of ONNX Runtime has
 it, or ONNX Runtime's full name; keys and values are that provider's options, as its documentation lists them.
 """
 
@@ -38,7 +38,7 @@ _KNOWN = {
     "azure": ("AzureExecutionProvider", "install `onnxruntime`"),
 }
 _ALIASES = {"trt": "tensorrt", "directml": "dml", "mkldnn": "dnnl"}
-_INSTALLED = {full: hint for full, hint in _KNOWN.values()}
+_INSTALLED = dict(_KNOWN.values())
 _SHORT = {full: short for short, (full, _) in _KNOWN.items()}
 
 
@@ -92,7 +92,7 @@ def _full_name(name: str) -> str:
 def choose(wanted: Sequence[str], available: Collection[str], *, fallback: bool) -> list[Provider]:
     """Those of `wanted` that this build of ONNX Runtime has, in their order, and behind them the CPU's.
 
-    Each that it lacks is warned of. Without `fallback`, that is an error, and the CPU's is there only where it is wanted.
+    Each that it lacks is warned of. Without `fallback`, that is an error, and the CPU's is there only if it is wanted.
 
     Raises:
         UsageError: One is unknown, or wanted twice.

@@ -122,7 +122,7 @@ def _from_directory(directory: Path) -> Source:
 
 
 def whole(model: Model, engine: EngineName = "onnxruntime") -> Source:
-    """The whole model as one part: by reference, since ONNX Runtime maps weights wherever they lie; others get the file."""
+    """The whole model as one part: by reference for ONNX Runtime, which maps weights wherever they lie; or its file."""
     from lamella.graph.loadable import loadable
     from lamella.graph.samples import index_bounds
 
