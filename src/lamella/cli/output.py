@@ -94,18 +94,18 @@ def warnings_said() -> Iterator[None]:
     said: set[str] = set()
 
     def show(
-        text: Warning | str,
+        message: Warning | str,
         category: type[Warning],
         filename: str,
-        number: int,
-        file: TextIO | None,
-        source: str | None,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
     ) -> None:
         if not issubclass(category, LamellaWarning):
-            shown(text, category, filename, line, file, source)
-        elif str(text) not in said:
-            said.add(str(text))
-            warning(str(text))
+            shown(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            warning(str(message))
 
     with warnings.catch_warnings():
         shown = warnings.showwarning

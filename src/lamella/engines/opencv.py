@@ -7,17 +7,20 @@ time: it makes FP32 of all datatypes, and knows no dimension that is not a numbe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import cv2
 import numpy as np
 
 from lamella.engines.base import EngineOptions, Initializer, Item, check_precision
 from lamella.engines.feeds import checked
+from lamella.engines.files import placed
 from lamella.engines.headers import Specs, caffe_header, onnx_specs, tensorflow_header
 from lamella.errors import EngineError, InputError, UsageError
 from lamella.tensors import Array, TensorSpec, datatype
@@ -25,7 +28,7 @@ from lamella.tensors import Array, TensorSpec, datatype
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its exceptions hold what it would log of them
 
 _ONNXRUNTIME = "use ONNX Runtime: `--engine onnxruntime`"
-_READS_CAFFE = hasattr(cv2.dnn, "readNetFromCaffe")
+_CAFFE = "readNetFromCaffe"  # OpenCV 4
 _READS_ONNX = hasattr(cv2.dnn, "ENGINE_NEW")  # OpenCV 5
 _NUMBERS = {"FP32", "FP16", "FP64", "BOOL", *(f"{name}{bits}" for name in ("INT", "UINT") for bits in (8, 16, 32, 64))}
 
@@ -71,7 +74,7 @@ class OpenCvEngine:
         Raises:
             EngineError: OpenCV refuses the model; the reason is its own. Or it takes or gives what OpenCV has no arrays
                 for, or `initializers` or `custom_ops` are given.
-            UsageError: Execution providers, which are ONNX Runtime's, or another `precision` than the model's are given.
+            UsageError: Execution providers are given, which are ONNX Runtime's, or a `precision`, which is OpenVINO's.
         """
         _check_options(options, initializers)
         name = str(model) if isinstance(model, Path) else "the model"
@@ -124,26 +127,18 @@ def _read_onnx(model: Path | bytes, folder: Path | None) -> _Net:
     inputs, outputs = onnx_specs(model)
     _check_datatypes((*inputs, *outputs))
     if isinstance(model, Path):
-        return _Net(_onnx_net(str(model)), inputs, outputs)
+        return _Net(_onnx_net(partial(cv2.dnn.readNetFromONNX, str(model))), inputs, outputs)
     if folder is None:
-        return _Net(_onnx_net(np.frombuffer(model, np.uint8)), inputs, outputs)
-    try:
-        with NamedTemporaryFile(dir=folder, suffix=".onnx") as file:
-            file.write(model)
-            file.flush()
-            return _Net(_onnx_net(file.name), inputs, outputs)
-    except OSError as error:
-        raise EngineError(
-            f"the model cannot be put beside its weights in `{folder}`: {error.strerror}",
-            hint="give it as a file there",
-        ) from error
+        return _Net(_onnx_net(partial(cv2.dnn.readNetFromONNX, np.frombuffer(model, np.uint8))), inputs, outputs)
+    with placed(model, folder) as file:
+        return _Net(_onnx_net(partial(cv2.dnn.readNetFromONNX, file)), inputs, outputs)
 
 
-def _onnx_net(source: str | Array) -> cv2.dnn.Net:
-    net = cv2.dnn.readNetFromONNX(source, engine=cv2.dnn.ENGINE_NEW)
+def _onnx_net(read: Callable[[int], cv2.dnn.Net]) -> cv2.dnn.Net:
+    net = read(cv2.dnn.ENGINE_NEW)
     if net.empty():
         # The other parser may change datatypes and shapes, and does not say so. But it does say what it cannot read.
-        cv2.dnn.readNetFromONNX(source, engine=cv2.dnn.ENGINE_CLASSIC)
+        read(cv2.dnn.ENGINE_CLASSIC)
         raise EngineError("OpenCV's parser refuses the model, and gives no reason", hint=_ONNXRUNTIME)
     return net
 
@@ -164,7 +159,7 @@ def _read_tensorflow(graph: Path, config: Path | None) -> _Net:
 
 
 def _read_caffe(network: Path, weights: Path) -> _Net:
-    if not _READS_CAFFE:
+    if not hasattr(cv2.dnn, _CAFFE):
         raise EngineError(
             f"OpenCV {cv2.__version__} reads Caffe's networks no more",
             hint='install `"opencv-python-headless<5"`, which reads them, or convert the network to ONNX',
@@ -172,16 +167,14 @@ def _read_caffe(network: Path, weights: Path) -> _Net:
     _check_there(network, "the network")
     _check_there(weights, "the network's weights")
     header = caffe_header(network)
-    net = cv2.dnn.readNetFromCaffe(str(network), str(weights))
+    net = getattr(cv2.dnn, _CAFFE)(str(network), str(weights))
     outputs = tuple(TensorSpec(blob, "FP32", None) for blob, _, _ in header.outputs)
     return _Net(net, header.inputs, outputs, tuple((layer, place) for _, layer, place in header.outputs))
 
 
 def _check_there(path: Path, what: str) -> None:
     if not path.is_file():
-        raise EngineError(
-            f"`{path}` does not exist: it is to be {what}", hint=f"put it beside the other file, as `{path}`"
-        )
+        raise EngineError(f"`{path}` does not exist: it is to be {what}", hint="put it there, beside the other file")
 
 
 class OpenCvSession:
@@ -222,7 +215,8 @@ class OpenCvSession:
 def _run(read: _Net, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
     for name, array in arrays.items():
         turned = read.channels_last and array.ndim == 4
-        read.net.setInput(np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if turned else array, name)
+        blob: Any = np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if turned else array
+        read.net.setInput(blob, name)
     if read.places is None:
         found = read.net.forward([spec.name for spec in read.outputs])
     else:

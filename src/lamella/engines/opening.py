@@ -60,7 +60,7 @@ def engine_for(path: Path, asked: str | None = None) -> EngineName:
     if asked is not None and asked not in _MEMBERS:
         raise UsageError(f"there is no engine `{asked}`", hint=f"the engines are {', '.join(_MEMBERS)}")
     if is_onnx(path):
-        return asked or "onnxruntime"  # type: ignore[return-value]  # a key of `_MEMBERS`
+        return asked or "onnxruntime"
     kind, reader = _FORMATS[path.suffix.lower()]
     if asked is not None and asked != reader:
         raise UsageError(

@@ -15,6 +15,7 @@ import openvino as ov
 
 from lamella.engines.base import EngineOptions, Initializer, Item
 from lamella.engines.feeds import checked
+from lamella.engines.files import placed
 from lamella.engines.headers import Specs, onnx_specs
 from lamella.errors import EngineError, LamellaWarning, UsageError
 from lamella.tensors import Array, Dimension, TensorSpec, datatype
@@ -119,16 +120,8 @@ def _read(core: ov.Core, model: Path | bytes, folder: Path | None) -> ov.Model:
         return core.read_model(str(model))
     if folder is None:
         return core.read_model(model)
-    try:
-        with NamedTemporaryFile(dir=folder, suffix=".onnx") as file:
-            file.write(model)
-            file.flush()
-            return core.read_model(file.name)
-    except OSError as error:
-        raise EngineError(
-            f"the model cannot be put beside its weights in `{folder}`: {error.strerror}",
-            hint="give it as a file there",
-        ) from error
+    with placed(model, folder) as file:
+        return core.read_model(file)
 
 
 def _specs(read: ov.Model, model: Path | bytes, name: str) -> tuple[Specs, Specs]:
@@ -177,12 +170,10 @@ class OpenVinoSession:
             EngineError: OpenVINO fails; the reason is its own.
         """
         arrays = checked(feeds, self.inputs, "OpenVINO")
+        tensors = [_tensor(arrays[spec.name], spec.datatype) for spec in self.inputs]  # which share the arrays' memory
         request = self._request()
         with _errors("OpenVINO failed"):
-            # The arrays live as long as the call: their memory is shared.
-            request.infer(
-                [_tensor(array, spec.datatype) for array, spec in zip(arrays.values(), self.inputs, strict=True)]
-            )
+            request.infer(tensors)
             found: dict[str, Item] = {
                 spec.name: np.array(request.get_output_tensor(index).data).view(datatype(spec.datatype).dtype)
                 for index, spec in enumerate(self.outputs)

@@ -94,8 +94,8 @@ def open_source(path: Path, engine: EngineName = "onnxruntime") -> Source:
 def _described(path: Path, engine: EngineName) -> Source:
     """A model in an engine's own format, of which that engine alone knows anything."""
     inputs, outputs = (tuple(specs) for specs in open_engine(engine).describe(path))
-    names = [tuple(spec.name for spec in specs) for specs in (inputs, outputs)]
-    return Source(inputs, (), outputs, (Part(path, None, *names, (), ()),), False, {})
+    takes, gives = (tuple(spec.name for spec in specs) for specs in (inputs, outputs))
+    return Source(inputs, (), outputs, (Part(path, None, takes, gives, (), ()),), False, {})
 
 
 def _from_directory(directory: Path) -> Source:
