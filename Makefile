@@ -18,7 +18,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python examples/semantic_search.py
 
-test: $(VENV)/test.stamp $(VENV)/localstack.stamp $(VENV)/opencv4.stamp
+test: $(VENV)/test.stamp $(VENV)/localstack.stamp $(VENV)/aside.stamp
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
@@ -64,11 +64,14 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) --no-deps --upgrade --target $(VENV)/emulator aws-sam-cli==1.170.0
 	@touch $@
 
-# OpenCV 5 reads Caffe's networks no more. OpenCV 4, which does, is put aside.
-$(VENV)/opencv4.stamp: Makefile | $(BIN)/python
-	@echo "Installing OpenCV 4, for Caffe's networks"
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --upgrade \
-		--target $(VENV)/opencv4 opencv-python-headless==4.14.0.94
+# Put aside, since they take the place of what is there: OpenCV 4, which still reads Caffe's networks, and the build of
+# ONNX Runtime with an execution provider besides the CPU's that runs on any x86 processor.
+ASIDE := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --upgrade
+$(VENV)/aside.stamp: Makefile | $(BIN)/python
+	@echo "Installing OpenCV 4 and ONNX Runtime with OpenVINO, aside"
+	@$(ASIDE) --target $(VENV)/opencv4 opencv-python-headless==4.14.0.94
+	@$(ASIDE) --target $(VENV)/providers onnxruntime-openvino==1.24.1 || \
+		echo "There is no ONNX Runtime with OpenVINO for this Python and machine: tests with it are skipped"
 	@touch $@
 
 # LocalStack stands for AWS, and its Python for that of AWS Lambda. What it needs contradicts ours.

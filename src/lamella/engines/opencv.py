@@ -220,10 +220,20 @@ def _run(read: _Net, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]
     if read.places is None:
         found = read.net.forward([spec.name for spec in read.outputs])
     else:
-        layers = read.net.forwardAndRetrieve([layer for layer, _ in read.places])
-        found = [blobs[place] for blobs, (_, place) in zip(layers, read.places, strict=True)]
+        found = list(_blobs(read, read.places))
     for spec, value in zip(read.outputs, found, strict=True):
         yield spec.name, _output(read, spec, value)
+
+
+def _blobs(read: _Net, places: Sequence[tuple[str, int]]) -> Iterator[Array]:
+    layers = read.net.forwardAndRetrieve([layer for layer, _ in places])
+    for blobs, (layer, place), spec in zip(layers, places, read.outputs, strict=True):
+        if place >= len(blobs):
+            raise EngineError(
+                f"OpenCV gives no `{spec.name}`, though the layer `{layer}` has it",
+                hint="say in the network what it is, such as its `slice_point`",
+            )
+        yield blobs[place]
 
 
 def _output(read: _Net, spec: TensorSpec, value: Array | None) -> Array:
