@@ -129,7 +129,8 @@ def _show(
         save(Path(file), found)
         output.message(f"wrote `{file}`")
     if json:
-        output.json_object("lamella.run/1", _view(summaries, latency_ms, pipeline.timings, peak))
+        content = _view(summaries, latency_ms, pipeline.timings, peak)
+        output.json_object("lamella.run/1", {"engine": pipeline.engine, **content})
     else:
         _print(summaries, latency_ms, pipeline.timings, peak)
 

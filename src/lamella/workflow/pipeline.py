@@ -88,9 +88,9 @@ class Pipeline:
         fallback: bool = True,
         precision: Precision = "f32",
     ) -> None:
-        name = engine_for(Path(source) if isinstance(source, (str, Path)) else Path(), engine)
-        self._source = _without_idle_parts(_source_of(source, name))
-        self._engine: Engine = open_engine(name)
+        self.engine = engine_for(Path(source) if isinstance(source, (str, Path)) else Path(), engine)
+        self._source = _without_idle_parts(_source_of(source, self.engine))
+        self._engine: Engine = open_engine(self.engine)
         self._options = EngineOptions(
             threads=threads or thread_count(),
             optimization=optimization or _optimization(self._source, low_memory),
