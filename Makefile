@@ -35,6 +35,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/platform_local.py
 
 aws: $(VENV)/test.stamp .venv-aws/stamp
