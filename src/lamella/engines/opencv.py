@@ -217,6 +217,7 @@ def _run(read: _Net, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]
         turned = read.channels_last and array.ndim == 4
         blob: Any = np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if turned else array
         read.net.setInput(blob, name)
+    found: Sequence[Array]
     if read.places is None:
         found = read.net.forward([spec.name for spec in read.outputs])
     else:
