@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
+from onnx import helper
 from tests import models, nets
 
 import lamella
@@ -224,6 +225,22 @@ def test_engines_refuse_what_is_anothers(tmp_path: Path) -> None:
         lamella.Pipeline(path, engine="opencv", execution_providers=["cuda"])
     with pytest.raises(UsageError, match="OpenVINO's IR, which the engine `opencv` does not read"):
         lamella.Pipeline(tmp_path / "model.xml", engine="opencv")
+
+
+def test_an_output_of_another_shape_than_the_models_is_said(tmp_path: Path) -> None:
+    """OpenCV pads a transposed convolution with `SAME_UPPER` as if it were not: ONNX's own example shows it."""
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], auto_pad="SAME_UPPER", strides=[2, 2])
+    shapes = models.floats("x", [1, 1, 3, 3]), models.floats("y", [1, 2, 6, 6])
+    graph = helper.make_graph([node], "same", [shapes[0]], [shapes[1]], [models.weight("w", 1, 2, 3, 3)])
+    path = models.save(tmp_path / "same.onnx", graph)
+    x = {"x": np.ones((1, 1, 3, 3), np.float32)}
+    with lamella.Pipeline(path) as pipeline:
+        assert pipeline.infer(x)["y"].shape == (1, 2, 6, 6)
+    with (
+        lamella.Pipeline(path, engine="opencv") as pipeline,
+        pytest.warns(LamellaWarning, match=r"`y` the shape \[1, 2, 5, 5\], and the model says \[1, 2, 6, 6\]"),
+    ):
+        pipeline.infer(x)
 
 
 def test_options_of_openvino_reach_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lamella.engines.base import Item
 from lamella.errors import InputError
-from lamella.tensors import Array, TensorSpec, datatype, datatype_of, native
+from lamella.tensors import Array, Dimension, TensorSpec, datatype, datatype_of, native
 
 _INT32 = np.iinfo(np.int32)
 
@@ -52,18 +52,23 @@ def _array(item: Item, spec: TensorSpec) -> Array:
         raise InputError(
             f"input `{spec.name}` is {found.name}, but the model takes {kind.name}", hint=f"give it as {kind.name}"
         )
-    wanted = spec.shape
-    if wanted is not None and not _fits(item.shape, wanted):
-        shape = ", ".join("?" if size is None else str(size) for size in wanted)
+    if not fits(item.shape, spec.shape):
         raise InputError(
-            f"input `{spec.name}` has shape {list(item.shape)}, but the model takes [{shape}]",
+            f"input `{spec.name}` has shape {list(item.shape)}, but the model takes {described(spec.shape)}",
             hint="named dimensions take any size, numbers only themselves",
         )
     array = native(item)
     return np.ascontiguousarray(array) if array.ndim else array
 
 
-def _fits(shape: tuple[int, ...], wanted: Sequence[object]) -> bool:
-    return len(shape) == len(wanted) and all(
-        not isinstance(size, int) or size == found for size, found in zip(wanted, shape, strict=True)
+def fits(shape: tuple[int, ...], wanted: Sequence[Dimension] | None) -> bool:
+    """Whether an array of this shape is what a specification says."""
+    return wanted is None or (
+        len(shape) == len(wanted)
+        and all(not isinstance(size, int) or size == found for size, found in zip(wanted, shape, strict=True))
     )
+
+
+def described(shape: Sequence[Dimension] | None) -> str:
+    """A specification's shape for people."""
+    return f"[{', '.join('?' if size is None else str(size) for size in shape or ())}]"

@@ -7,6 +7,7 @@ time: it makes FP32 of all datatypes, and knows no dimension that is not a numbe
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ import cv2
 import numpy as np
 
 from lamella.engines.base import EngineOptions, Initializer, Item, check_precision
-from lamella.engines.feeds import checked
+from lamella.engines.feeds import checked, described, fits
 from lamella.engines.files import placed
 from lamella.engines.headers import Specs, caffe_header, onnx_specs, tensorflow_header
-from lamella.errors import EngineError, InputError, UsageError
+from lamella.errors import EngineError, InputError, LamellaWarning, UsageError
 from lamella.tensors import Array, TensorSpec, datatype
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its exceptions hold what it would log of them
@@ -243,6 +244,9 @@ def _output(read: _Net, spec: TensorSpec, value: Array | None) -> Array:
         raise EngineError(f"OpenCV gives nothing for `{spec.name}`: it has no elements", hint=_ONNXRUNTIME)
     if read.channels_last and value.ndim == 4 and read.net.getLayer(spec.name).type != "DetectionOutput":
         value = value.transpose(0, 2, 3, 1)  # detections are OpenCV's own, in a form of its own
+    if not fits(value.shape, spec.shape):
+        what = f"OpenCV gives `{spec.name}` the shape {list(value.shape)}, and the model says {described(spec.shape)}"
+        warnings.warn(LamellaWarning(f"{what}: compare the answer with that of `--engine onnxruntime`"), stacklevel=2)
     return np.array(value, datatype(spec.datatype).dtype, order="C")
 
 
