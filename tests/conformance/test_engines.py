@@ -243,7 +243,7 @@ def test_names_may_be_of_any_script_and_equal_values_keep_theirs(engine: Engine,
     nodes += [helper.make_node("Identity", ["b/量:0"], [name]) for name in ("z", "a")]
     values = {name: models.floats(name, ["行", 2]) for name in ("größe", "z", "b/量:0", "a")}
     graph = helper.make_graph(nodes, "names", [values.pop("größe")], list(values.values()))
-    session = engine.load(models.save(tmp_path / "größe.onnx", graph), EngineOptions())
+    session = engine.load(models.save(tmp_path / "größe.ONNX", graph), EngineOptions())
     assert [spec.name for spec in session.inputs] == ["größe"]
     assert [spec.name for spec in session.outputs] == ["z", "b/量:0", "a"]
     found = answer(engine, session, größe=np.float32([[1, -2]]))

@@ -69,9 +69,10 @@ class OpenVinoEngine:
         core, name = _core(options.custom_ops), str(model) if isinstance(model, Path) else "the model"
         with _errors(f"OpenVINO {_VERSION} cannot load {name}"):
             read = _read(core, model, folder)
+            inputs, outputs = _specs(read, model, name)
             compiled = core.compile_model(read, "CPU", _configuration(options))
         _check_precision(compiled, options.precision)
-        return OpenVinoSession(compiled, *_specs(read, model, name))
+        return OpenVinoSession(compiled, inputs, outputs)
 
     def describe(self, model: Path) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
         """What the model in a file takes and gives.
@@ -126,7 +127,7 @@ def _read(core: ov.Core, model: Path | bytes, folder: Path | None) -> ov.Model:
 
 def _specs(read: ov.Model, model: Path | bytes, name: str) -> tuple[Specs, Specs]:
     """What the model takes and gives, in the model's own names: OpenVINO merges those of values that are equal."""
-    if isinstance(model, bytes) or model.suffix == ".onnx":
+    if isinstance(model, bytes) or model.suffix.lower() != ".xml":
         inputs, outputs = onnx_specs(model)
     else:
         inputs, outputs = (tuple(_port_spec(port) for port in ports) for ports in (read.inputs, read.outputs))
