@@ -7,7 +7,8 @@ import pytest
 
 import lamella
 
-ENGINES_AND_CLOUDS = {"aiohttp", "boto3", "cv2", "onnx", "onnx_ir", "onnxruntime", "openvino", "ray", "tokenizers", "torch"}
+ENGINES = {"cv2", "onnxruntime", "openvino"}
+ENGINES_AND_CLOUDS = {*ENGINES, "aiohttp", "boto3", "onnx", "onnx_ir", "ray", "tokenizers", "torch"}
 REPORT = "import sys; print('modules:', *sys.modules)"
 
 
