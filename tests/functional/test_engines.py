@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from tests import models, nets
 
 import lamella
@@ -241,6 +241,17 @@ def test_an_output_of_another_shape_than_the_models_is_said(tmp_path: Path) -> N
         pytest.warns(LamellaWarning, match=r"`y` the shape \[1, 2, 5, 5\], and the model says \[1, 2, 6, 6\]"),
     ):
         pipeline.infer(x)
+
+
+def test_inputs_that_openvino_makes_constants_of_are_refused(tmp_path: Path) -> None:
+    """Out of a model in memory, it takes a DFT without its axis."""
+    axis = helper.make_tensor_value_info("axis", TensorProto.INT64, [])
+    node = helper.make_node("DFT", ["x", "", "axis"], ["y"])
+    graph = helper.make_graph([node], "dft", [models.floats("x", [1, 4, 1]), axis], [models.floats("y", [1, 4, 2])])
+    model = models.save(tmp_path / "dft.onnx", graph, {"": 20}).read_bytes()
+    with pytest.raises(EngineError, match="takes 1 of the model's 2 inputs") as caught:
+        open_engine("openvino").load(model, EngineOptions())
+    assert "--engine onnxruntime" in (caught.value.hint or "")
 
 
 def test_options_of_openvino_reach_it(tmp_path: Path) -> None:

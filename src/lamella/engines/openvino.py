@@ -131,7 +131,10 @@ def _specs(read: ov.Model, model: Path | bytes, name: str) -> tuple[Specs, Specs
         inputs, outputs = onnx_specs(model)
     else:
         inputs, outputs = (tuple(_port_spec(port) for port in ports) for ports in (read.inputs, read.outputs))
-    for spec, port in (*zip(inputs, read.inputs, strict=True), *zip(outputs, read.outputs, strict=True)):
+    if (len(inputs), len(outputs)) != (len(read.inputs), len(read.outputs)):
+        what = f"it takes {len(read.inputs)} of the model's {len(inputs)} inputs as such"
+        raise EngineError(f"OpenVINO {_VERSION} cannot run {name}: {what}", hint=_ONNXRUNTIME)
+    for spec, port in zip((*inputs, *outputs), (*read.inputs, *read.outputs), strict=True):
         found = _DATATYPES.get(port.element_type.get_type_name())
         if found != spec.datatype or found == "BYTES":
             what = "text" if found == "BYTES" else port.element_type.get_type_name()
