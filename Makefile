@@ -20,7 +20,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python examples/semantic_search.py
 
-test: $(VENV)/test.stamp $(VENV)/localstack.stamp $(VENV)/clients.stamp
+test: $(VENV)/test.stamp $(VENV)/localstack.stamp $(VENV)/clients.stamp $(VENV)/aside.stamp
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
@@ -37,6 +37,7 @@ bench: $(VENV)/test.stamp
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/planning.py
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/platform_local.py
 
 aws: $(VENV)/test.stamp .venv-aws/stamp
@@ -68,6 +69,16 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 	@$(PIP) torch==2.13.0
 	@$(PIP) --editable '.[test]'
 	@$(PIP) --no-deps --upgrade --target $(VENV)/emulator aws-sam-cli==1.170.0
+	@touch $@
+
+# Put aside, since they take the place of what is there: OpenCV 4, which still reads Caffe's networks, and the build of
+# ONNX Runtime with an execution provider besides the CPU's that runs on any x86 processor.
+ASIDE := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --upgrade
+$(VENV)/aside.stamp: Makefile | $(BIN)/python
+	@echo "Installing OpenCV 4 and ONNX Runtime with OpenVINO, aside"
+	@$(ASIDE) --target $(VENV)/opencv4 opencv-python-headless==4.14.0.94
+	@$(ASIDE) --target $(VENV)/providers onnxruntime-openvino==1.24.1 || \
+		echo "There is no ONNX Runtime with OpenVINO for this Python and machine: tests with it are skipped"
 	@touch $@
 
 # LocalStack stands for AWS, and its Python for that of AWS Lambda. What it needs contradicts ours.

@@ -54,7 +54,7 @@ def resident(prepared: Prepared, settings: argparse.Namespace) -> tuple[list[Gro
 
     def add(slices: int | None, candidates: list[Candidate], *claims: Claim) -> None:
         samples = take_turns(candidates, rounds=rounds, inferences=inferences)
-        _check_answers(samples)
+        check_answers(samples)
         groups.append(Group(name="resident", model=name, slices=slices, samples=samples))
         for claim in claims:
             findings.append(evaluate(claim, groups[-1]))
@@ -145,11 +145,11 @@ def _compared(jobs: Sequence[Job], settings: argparse.Namespace, *, preload: boo
     if preload:
         jobs = [replace(job, preload=modules) for job, modules in zip(jobs, late, strict=True)]
     samples = compare(jobs, rounds=settings.rounds or 10, report=print_sample)
-    _check_answers(samples)
+    check_answers(samples)
     return samples
 
 
-def _check_answers(samples: Sequence[Sample]) -> None:
+def check_answers(samples: Sequence[Sample]) -> None:
     """A fast wrong answer is no result."""
     answers = {s["label"]: float(str(s["facts"]["answer"])) for s in samples if "facts" in s}
     expected = next(iter(answers.values()), 0.0)

@@ -18,13 +18,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from machine import busy, processor_s
 from measure import Sample
 
 if TYPE_CHECKING:
     from models import Array, Inputs
+
+    from lamella.engines.opening import EngineName
 
 PAUSE_S = 0.1
 UNCOUNTED = 2
@@ -132,7 +134,8 @@ def _loaded(settings: dict[str, object]) -> Callable[[Inputs], Array]:
         return lambda tensors: session.run(None, tensors)[0]
     import lamella
 
-    running = lamella.Pipeline(str(settings["slices"]), threads=threads)
+    engine = cast("EngineName | None", settings.get("engine"))
+    running = lamella.Pipeline(str(settings["slices"]), threads=threads, engine=engine)
     return lambda tensors: next(iter(running.infer(tensors).values()))
 
 

@@ -20,7 +20,7 @@ from measure import Sample
 
 SCHEMA = "lamella.benchmark/1"
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("lamella", "onnx", "onnxruntime", "onnx-ir", "numpy")
+PACKAGES = ("lamella", "onnx", "onnxruntime", "onnx-ir", "numpy", "openvino", "opencv-python-headless")
 
 DISTURBED_SHARE = 0.1  # others used more than this share of all processors: the run counts as disturbed
 DISTURBED_RUNS = 0.2  # more than this share of runs disturbed: no verdict

@@ -22,6 +22,8 @@ LamellaError                  what failed (`message`), the way out (`hint`)
 └── VerificationError         the answer is no: the slices differ from the whole model
 ```
 
+`LamellaWarning` is no error: something is not as the user may expect, and goes on.
+
 `exit_status` is what the command line returns: 2 for wrong usage or input, 1 where the answer is no.
 """
 
@@ -174,3 +176,10 @@ class VerificationError(LamellaError):
     """The slices do not give the whole model's answer."""
 
     exit_status = 1
+
+
+class LamellaWarning(UserWarning):
+    """Something is not as the user may expect, and goes on: the command line says it as a message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))

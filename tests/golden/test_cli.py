@@ -66,6 +66,15 @@ MISTAKES = [
     ["run", "mlp.onnx", "--random", "-o", "gone/out.npz"],
     ["run", "mlp.onnx", "--random", "-o", "-", "--json"],
     ["run", "mlp.onnx", "--random", "--custom-ops", "gone.so"],
+    ["run", "mlp.onnx", "--random", "--engine", "tensorflow"],
+    ["run", "mlp.onnx", "--random", "--engine", "opencv", "--execution-provider", "cuda"],
+    ["run", "mlp.onnx", "--random", "--precision", "bf16"],
+    ["run", "mlp.onnx", "--random", "--execution-provider", "kuda"],
+    ["run", "mlp.onnx", "--random", "--execution-provider", "cuda:1"],
+    ["run", "mlp.onnx", "--random", "--execution-provider", "cuda", "--no-fallback"],
+    ["run", "gone.xml", "--random"],
+    ["run", "page.xml", "--random", "--engine", "opencv"],
+    ["run", "page.xml", "--random"],
     ["verify", "mlp.onnx"],
     ["verify", "mlp.onnx", "mlp.onnx"],
     ["verify", "mlp.onnx", "gone.slices"],
@@ -185,6 +194,7 @@ def make_files(folder: Path) -> None:
     (folder / "empty.onnx").touch()
     (folder / "cut.onnx").write_bytes(model.read_bytes()[:-1000])
     (folder / "page.onnx").write_text("<html>")
+    (folder / "page.xml").write_text("<html>")
     (folder / "broken.json").write_text("{")
     (folder / "text.json").write_text('["a"]')
     np.save(folder / "x.npy", np.ones((1, 3), np.float32))

@@ -7,7 +7,9 @@ import pytest
 
 import lamella
 
+ENGINES = {"cv2", "onnxruntime", "openvino"}
 ENGINES_AND_CLOUDS = {
+    *ENGINES,
     "PIL",
     "aiohttp",
     "boto3",
@@ -15,8 +17,6 @@ ENGINES_AND_CLOUDS = {
     "grpc",
     "onnx",
     "onnx_ir",
-    "onnxruntime",
-    "openvino",
     "ray",
     "tokenizers",
     "torch",

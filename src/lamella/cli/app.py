@@ -126,7 +126,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(unknown)
     try:
         # Not `app()`: that would handle errors, interrupts and closed pipes in its own way.
-        with group.make_context("lamella", arguments or ["--help"]) as context:
+        with output.warnings_said(), group.make_context("lamella", arguments or ["--help"]) as context:
             group.invoke(context)
     except typer.Exit as end:
         return end.exit_code

@@ -129,6 +129,44 @@ CustomOps = Annotated[
     ),
 ]
 
+Engine = Annotated[
+    Literal["onnxruntime", "openvino", "opencv"] | None,
+    typer.Option(
+        "--engine",
+        envvar="LAMELLA_ENGINE",
+        rich_help_panel=ENGINE,
+        help="What executes the model; by default ONNX Runtime, or the one whose own format the file has.",
+    ),
+]
+
+ExecutionProviders = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--execution-provider",
+        metavar="NAME[:KEY=VALUE,...]",
+        envvar="LAMELLA_EXECUTION_PROVIDER",
+        rich_help_panel=ENGINE,
+        help="What ONNX Runtime runs on, such as `cuda` or `cuda:device_id=1`. Repeatable, the most wanted first.",
+    ),
+]
+
+NoFallback = Annotated[
+    bool,
+    typer.Option(
+        "--no-fallback",
+        envvar="LAMELLA_NO_FALLBACK",
+        rich_help_panel=ENGINE,
+        help="Fail instead of letting the CPU run what these execution providers cannot.",
+    ),
+]
+
+Precision = Annotated[
+    Literal["f32", "bf16", "f16"],
+    typer.Option(
+        "--precision", envvar="LAMELLA_PRECISION", rich_help_panel=ENGINE, help="What OpenVINO computes FP32 in."
+    ),
+]
+
 Platform = Annotated[
     str | None,
     typer.Option(

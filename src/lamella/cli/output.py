@@ -6,11 +6,12 @@ import json
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
-from lamella.errors import UsageError
+from lamella.errors import LamellaWarning, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,6 +91,32 @@ def message(text: str) -> None:
 def warning(text: str) -> None:
     """Say that something is not as the user may expect."""
     _labelled("warning:", "yellow", text)
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """Say Lamella's own warnings as messages, each once."""
+    said: set[str] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, LamellaWarning):
+            shown(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            warning(str(message))
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+        warnings.simplefilter("always", LamellaWarning)
+        warnings.showwarning = show
+        yield
 
 
 def error(text: str, hint: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -14,9 +15,13 @@ from lamella.cli.items import Named, answers_view, of_file, print_answers, read_
 from lamella.cli.options import (
     ENGINE,
     CustomOps,
+    Engine,
+    ExecutionProviders,
     Inputs,
     Json,
+    NoFallback,
     OutputFile,
+    Precision,
     Random,
     Seed,
     Task,
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    source: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="An `.onnx` file, or a slices directory.")],
+    source: Annotated[Path, typer.Argument(metavar="MODEL|DIR", help="A model file, or a slices directory.")],
     *,
     inputs: Inputs = None,
     random: Random = False,
@@ -64,6 +69,10 @@ def run(
             show_default=False,
         ),
     ] = None,
+    engine: Engine = None,
+    execution_provider: ExecutionProviders = None,
+    no_fallback: NoFallback = False,
+    precision: Precision = "f32",
     custom_ops: CustomOps = None,
     repeat: Annotated[int, typer.Option(min=1, metavar="N", rich_help_panel=ENGINE, help="Run this many times.")] = 1,
     file: OutputFile = None,
@@ -71,18 +80,25 @@ def run(
 ) -> None:
     """Run a model or its slices, and show outputs or answers, times and peak memory."""
     check_output_file(file, json=json)
+    from lamella.engines.opening import engine_for
     from lamella.workflow.pipeline import Pipeline
 
+    name = engine_for(source, engine)
+    load = partial(
+        Pipeline,
+        low_memory=low_memory,
+        threads=threads,
+        custom_ops=custom_ops or (),
+        engine=name,
+        execution_providers=execution_provider or (),
+        fallback=not no_fallback,
+        precision=precision,
+    )
     if task is not None:
         if random or file is not None:
             raise UsageError("a task makes its own inputs, and answers", hint="leave `--random` out; save `--json`")
         choice, items = task_choice(task, task_folder, task_settings or []), read_items(inputs or [], texts or [])
-        with (
-            output.status(f"running {source}"),
-            Pipeline(
-                source, low_memory=low_memory, threads=threads, custom_ops=custom_ops or (), task=choice
-            ) as pipeline,
-        ):
+        with output.status(f"running {source}"), load(source, task=choice) as pipeline:
             answers, latency_ms = _answer(pipeline, items, repeat)
         _show_answers(pipeline, items, answers, latency_ms, json=json)
         return
@@ -91,14 +107,11 @@ def run(
     from lamella.cli.inputs import feeds
     from lamella.workflow.parts import open_source
 
-    opened = open_source(source)
+    opened = open_source(source, name)
     given = feeds(
         inputs or [], opened.inputs, opened.optional_inputs, bounds=opened.index_bounds, random=random, seed=seed
     )
-    with (
-        output.status(f"running {source}"),
-        Pipeline(opened, low_memory=low_memory, threads=threads, custom_ops=custom_ops or ()) as pipeline,
-    ):
+    with output.status(f"running {source}"), load(opened) as pipeline:
         found, latency_ms = _infer(pipeline, given, repeat, made_up=random)
     _show(pipeline, found, latency_ms, file, json=json)
 
@@ -164,7 +177,8 @@ def _show(
         save(Path(file), found)
         output.message(f"wrote `{file}`")
     if json:
-        output.json_object("lamella.run/1", _view(summaries, latency_ms, pipeline.timings, peak))
+        content = _view(summaries, latency_ms, pipeline.timings, peak)
+        output.json_object("lamella.run/1", {"engine": pipeline.engine, **content})
     else:
         _print(summaries, latency_ms, pipeline.timings, peak)
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from lamella.errors import UsageError
 from lamella.tensors import Array, TensorSpec
 
 Optimization = Literal["none", "basic", "extended", "all"]
+Precision = Literal["f32", "bf16", "f16"]
 
 Item = object
 """A tensor in the engine's own memory, an array, or a Python list or dict where ONNX has sequences and maps."""
@@ -27,6 +29,11 @@ class EngineOptions:
         spin: Let threads spin between runs, too, and not only during one: it makes a session alone in its process a
             little faster, and every other one much slower.
         custom_ops: Shared libraries with custom operators to register.
+        execution_providers: ONNX Runtime's execution providers, the most wanted first, as `lamella.engines.providers`
+            reads them: `cuda`, `tensorrt:trt_fp16_enable=1`. Without any, the CPU's.
+        fallback: Whether the CPU may run what these cannot. Where it does so for a whole provider, a `LamellaWarning`
+            says it; where it may not, that is an error.
+        precision: What OpenVINO computes FP32 in; ONNX Runtime and OpenCV compute in the model's own.
     """
 
     threads: int = 1
@@ -34,6 +41,22 @@ class EngineOptions:
     low_memory: bool = False
     spin: bool = False
     custom_ops: tuple[Path, ...] = ()
+    execution_providers: tuple[str, ...] = ()
+    fallback: bool = True
+    precision: Precision = "f32"
+
+
+def check_precision(options: EngineOptions, engine: str) -> None:
+    """Refuse a precision, for an engine that computes in the model's own.
+
+    Raises:
+        UsageError: One is wanted.
+    """
+    if options.precision != "f32":
+        raise UsageError(
+            f"{engine} computes in the model's own precision, and not in {options.precision}",
+            hint="use OpenVINO: `--engine openvino`, or convert the model's weights",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +116,10 @@ class Engine(Protocol):
             initializers: Values of initializers with external data, by name. The files that these refer to must have
                 their length and need not hold them. What the session needs of the memory it keeps.
         """
+        ...
+
+    def describe(self, model: Path) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """What the model in a file takes and gives, without the cost of making it ready to run."""
         ...
 
     def to_array(self, item: Item) -> Array:

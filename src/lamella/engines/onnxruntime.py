@@ -12,7 +12,7 @@ from traceback import clear_frames
 import numpy as np
 import onnxruntime as ort
 
-from lamella.engines.base import EngineOptions, Initializer, Item
+from lamella.engines.base import EngineOptions, Initializer, Item, check_precision
 from lamella.engines.reasons import plain_reason
 from lamella.errors import EngineError, InputError
 from lamella.tensors import DATATYPES, Array, Datatype, TensorSpec, datatype, datatype_of, native
@@ -33,7 +33,7 @@ _INFER_HINT = "compare the inputs' shapes and values with what `lamella inspect`
 
 
 class OnnxRuntimeEngine:
-    """Loads models into ONNX Runtime's CPU execution provider."""
+    """Loads models into ONNX Runtime: its CPU execution provider, or those that `execution_providers` names."""
 
     def load(
         self,
@@ -50,19 +50,60 @@ class OnnxRuntimeEngine:
 
         Raises:
             EngineError: ONNX Runtime refuses the model; the reason is its own.
+            UsageError: There is no such execution provider, or another `precision` is wanted than the model's own.
         """
+        check_precision(options, "ONNX Runtime")
         name = str(model) if isinstance(model, Path) else "the model"
         configured = session_options(options, folder=folder)
         with _errors(f"ONNX Runtime {ort.__version__} cannot load {name}", _LOAD_HINT):
             kept = _give(configured, initializers or {}, shared=options.optimization == "none")
-            session = ort.InferenceSession(
-                str(model) if isinstance(model, Path) else model, configured, providers=["CPUExecutionProvider"]
-            )
+            source = str(model) if isinstance(model, Path) else model
+            if not options.execution_providers:
+                session = ort.InferenceSession(source, configured, providers=["CPUExecutionProvider"])
+            else:
+                session = _open_on(source, configured, options)
         return OnnxRuntimeSession(session, options, kept)
+
+    def describe(self, model: Path) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
+        """What the model in a file takes and gives.
+
+        Raises:
+            EngineError: ONNX Runtime refuses the model; the reason is its own.
+        """
+        session = self.load(model, EngineOptions(optimization="none", low_memory=True))
+        try:
+            return session.inputs, session.outputs
+        finally:
+            session.close()
 
     def to_array(self, item: Item) -> Array:
         """A tensor out of ONNX Runtime as an array."""
         return _array(item) if isinstance(item, ort.OrtValue) else np.asarray(item)
+
+
+def _open_on(model: str | bytes, configured: ort.SessionOptions, options: EngineOptions) -> ort.InferenceSession:
+    """A session on the execution providers that `options` name; what they cannot run, and why, is said."""
+    from lamella.engines import providers  # no function needs it
+
+    chosen = providers.choose(options.execution_providers, ort.get_available_providers(), fallback=options.fallback)
+    if not options.fallback and providers.CPU not in (provider.name for provider in chosen):
+        configured.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    configured.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    given = [(provider.name, provider.options) for provider in chosen]
+    try:
+        # Its own fallback would print to stdout.
+        session = ort.InferenceSession(model, configured, providers=given, enable_fallback=0)
+    except _FAILURES as error:
+        if not options.fallback or len(given) == 1:
+            raise
+        session = ort.InferenceSession(model, configured, providers=[providers.CPU], enable_fallback=0)
+        providers.say_dropped(chosen, (), fallback=True, reason=plain_reason(str(error))[:400])
+        return session
+    running = session.get_providers()
+    providers.say_dropped(chosen, running, fallback=options.fallback)
+    started = [provider for provider in chosen if provider.name in running]
+    providers.say_idle(started, {part.ep_name for part in session.get_provider_graph_assignment_info()})
+    return session
 
 
 def session_options(options: EngineOptions, *, folder: Path | None = None) -> ort.SessionOptions:
@@ -278,6 +319,10 @@ def _hint(reason: str) -> str | None:
         return "name the library with the custom operators with `--custom-ops`, or use a newer ONNX Runtime"
     if "IR version" in reason or "opset" in reason:
         return "export the model for an older opset, or use a newer ONNX Runtime"
+    if "fallback to CPU EP has been explicitly disabled" in reason:
+        return (
+            "they could not be started, or cannot run all of it: leave `--no-fallback` out, or name `cpu` behind them"
+        )
     if "Invalid rank" in reason or "Got invalid dimensions" in reason:
         return "give inputs of the shapes that `lamella inspect` shows"
     return None

@@ -29,6 +29,12 @@ _FOREIGN = (
     (0, b"\x89HDF", "an HDF5 file, such as Keras writes", "export it to ONNX first"),
     (4, b"TFL3", "a TensorFlow Lite model", "convert it to ONNX first"),
     (0, b"GGUF", "a GGUF model", "give the ONNX export of this model"),
+    (
+        0,
+        b'<?xml version="1.0"?>\n<net ',
+        "OpenVINO's IR",
+        "give the ONNX model that it was made from; `lamella run` runs it",
+    ),
     (0, b"<", "a web page", "download the model file itself"),
     (0, b"{", "JSON text", "save it as binary protobuf, with `onnx.save(model, 'model.onnx')`"),
     (0, b"ir_version:", "ONNX text", "save it as binary protobuf, with `onnx.save(model, 'model.onnx')`"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from lamella.engines.opening import EngineName, is_onnx, open_engine
 from lamella.errors import ModelError
 from lamella.tensors import TensorSpec
 from lamella.workflow.manifest import FILE_NAME, WeightRange, read_manifest
@@ -68,12 +69,14 @@ class Source:
     index_bounds: Mapping[str, int]
 
 
-def open_source(path: Path) -> Source:
-    """A source from a slices directory or a model file.
+def open_source(path: Path, engine: EngineName = "onnxruntime") -> Source:
+    """A source from a slices directory or a model file, for an engine.
 
     Raises:
         SlicesError: The directory is no complete slices directory.
         ModelError: The file is no model that can be read.
+        EngineError: The file has the engine's own format, and the engine refuses it.
+        MissingDependencyError: It has, and the engine's library is not installed.
     """
     if path.is_dir():
         return _from_directory(path)
@@ -81,9 +84,18 @@ def open_source(path: Path) -> Source:
         return _from_directory(path.parent)
     if not path.exists():
         raise ModelError(f"`{path}` does not exist", hint="give an `.onnx` file or a slices directory")
+    if not is_onnx(path):
+        return _described(path, engine)
     from lamella.graph.reader import load
 
-    return whole(load(path))
+    return whole(load(path), engine)
+
+
+def _described(path: Path, engine: EngineName) -> Source:
+    """A model in an engine's own format, of which that engine alone knows anything."""
+    inputs, outputs = (tuple(specs) for specs in open_engine(engine).describe(path))
+    takes, gives = (tuple(spec.name for spec in specs) for specs in (inputs, outputs))
+    return Source(inputs, (), outputs, (Part(path, None, takes, gives, (), ()),), False, {})
 
 
 def _from_directory(directory: Path) -> Source:
@@ -109,15 +121,15 @@ def _from_directory(directory: Path) -> Source:
     )
 
 
-def whole(model: Model) -> Source:
-    """The whole model as one part, by reference: ONNX Runtime maps its weights wherever they lie."""
+def whole(model: Model, engine: EngineName = "onnxruntime") -> Source:
+    """The whole model as one part: by reference for ONNX Runtime, which maps weights wherever they lie; or its file."""
     from lamella.graph.loadable import loadable
     from lamella.graph.samples import index_bounds
 
     graph = model.graph
     optional = [value.spec for value in model.optional_inputs]
     required = tuple(value.name for value in graph.required_inputs)
-    content, folder = loadable(model, model.structure)
+    content, folder = loadable(model, model.structure) if engine == "onnxruntime" else (model.path, None)
     part = Part(
         content,
         folder,

@@ -11,7 +11,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Session
+from lamella.engines.base import Engine, EngineOptions, Item, Optimization, Precision, Session
+from lamella.engines.opening import EngineName, engine_for, open_engine
 from lamella.errors import EngineError, SlicesError, UsageError
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.feeds import check_feeds
@@ -67,15 +68,21 @@ class Pipeline:
         optimization: Graph optimisations when a slice is loaded; by default what suits the source and mode.
         custom_ops: Shared libraries with custom operators.
         task: What `answer` does: the name of a task, such as `image-classification`, or a `TaskChoice`.
+        engine: What executes the model; by default ONNX Runtime, or the one whose own format the file has.
+        execution_providers: ONNX Runtime's execution providers, the most wanted first: `cuda`, `cuda:device_id=1`.
+        fallback: Whether the CPU may run what those cannot; where it does for a whole one, a `LamellaWarning` says it.
+        precision: What OpenVINO computes FP32 in.
 
     Raises:
         ModelError: The source cannot be read.
         TaskError: The model does not suit the task, or a file is missing.
         SlicesError: The slices directory is incomplete or damaged.
-        EngineError: The engine refuses a slice.
+        EngineError: The engine refuses a slice, or there is no execution provider that it may run on.
+        MissingDependencyError: The engine's library is not installed.
+        UsageError: There is no such engine or execution provider, or the engine does not read the file's format.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument a flag of `lamella run`
         self,
         source: str | Path | InDirectory | Model | Source,
         *,
@@ -84,17 +91,23 @@ class Pipeline:
         optimization: Optimization | None = None,
         custom_ops: Sequence[str | Path] = (),
         task: str | TaskChoice | None = None,
+        engine: EngineName | None = None,
+        execution_providers: Sequence[str] = (),
+        fallback: bool = True,
+        precision: Precision = "f32",
     ) -> None:
-        from lamella.engines.onnxruntime import OnnxRuntimeEngine
-
-        self._source = _without_idle_parts(_source_of(source))
-        self._engine: Engine = OnnxRuntimeEngine()
+        self.engine = engine_for(Path(source) if isinstance(source, (str, Path)) else Path(), engine)
+        self._source = _without_idle_parts(_source_of(source, self.engine))
+        self._engine: Engine = open_engine(self.engine)
         self._options = EngineOptions(
             threads=threads or thread_count(),
             optimization=optimization or _optimization(self._source, low_memory),
             low_memory=low_memory,
             spin=len(self._source.parts) == 1,
             custom_ops=tuple(Path(library) for library in custom_ops),
+            execution_providers=tuple(execution_providers),
+            fallback=fallback,
+            precision=precision,
         )
         self.inputs: list[TensorSpec] = list(self._source.inputs)
         self.optional_inputs: list[TensorSpec] = list(self._source.optional_inputs)
@@ -225,12 +238,12 @@ def _closed_error() -> EngineError:
     return EngineError("this pipeline is closed", hint="make another one")
 
 
-def _source_of(source: str | Path | InDirectory | Model | Source) -> Source:
+def _source_of(source: str | Path | InDirectory | Model | Source, engine: EngineName) -> Source:
     if isinstance(source, Source):
         return source
     if isinstance(source, (str, Path)):
-        return open_source(Path(source))
-    return open_source(source.directory) if isinstance(source, InDirectory) else whole(source)
+        return open_source(Path(source), engine)
+    return open_source(source.directory) if isinstance(source, InDirectory) else whole(source, engine)
 
 
 def _without_idle_parts(source: Source) -> Source:

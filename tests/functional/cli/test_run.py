@@ -119,3 +119,42 @@ def test_library_of_custom_operators_is_found_in_the_current_folder(lamella: Lam
     assert result.status == 1
     assert f"the custom operators in `{Path('ops.so').resolve()}` cannot be registered" in result.err
     assert "cannot open shared object file" not in result.err
+
+
+@pytest.mark.usefixtures("slices")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino", "opencv"])
+@pytest.mark.parametrize("source", ["mlp.onnx", "mlp.slices"])
+def test_any_engine_gives_the_same(lamella: Lamella, source: str, engine: str) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 32)).astype(np.float32)
+    np.save("x.npy", x)
+    result = lamella("run", source, "--input", "x=x.npy", "-o", "out.npz", "--engine", engine, "--json")
+    assert (result.status, result.err) == (0, "wrote `out.npz`\n")
+    assert result.json["engine"] == engine
+    session = ort.InferenceSession("mlp.onnx", providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(np.load("out.npz")["y"], session.run(None, {"x": x})[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_environment_may_choose_the_engine(lamella: Lamella, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAMELLA_ENGINE", "opencv")
+    assert lamella("run", "mlp.onnx", "--random", "--json").json["engine"] == "opencv"
+    assert lamella("run", "mlp.onnx", "--random", "--json", "--engine", "openvino").json["engine"] == "openvino"
+
+
+def test_execution_providers_that_are_lacking_are_said_once_each_on_stderr(lamella: Lamella, slices: str) -> None:
+    asked = ("--execution-provider", "tensorrt", "--execution-provider", "cuda:device_id=1")
+    result = lamella("run", slices, "--random", "--json", *asked)
+    assert result.status == 0
+    assert [line.split("; ")[0] for line in result.err.splitlines()] == [
+        f"warning: this ONNX Runtime has no execution provider `{name}`, and the model runs without it"
+        for name in ("tensorrt", "cuda")
+    ]
+    assert len(result.json["slices"]) == 3
+    again = lamella("run", slices, "--random", "--json", *asked)
+    assert again.err == result.err
+
+
+def test_a_model_for_another_engine_is_known_by_its_content(lamella: Lamella) -> None:
+    Path("model.onnx").write_text('<?xml version="1.0"?>\n<net name="Model0" version="11">')
+    result = lamella("inspect", "model.onnx")
+    assert result.status == 2
+    assert result.err.startswith("error: `model.onnx` is OpenVINO's IR\n")
