@@ -122,11 +122,31 @@ def decode_entries(entries: Sequence[Mapping[str, object]], body: Buffer) -> dic
             raise InputError(
                 f"tensor `{name}` claims {size} bytes, but {len(view) - position} are left", hint="the body is cut off"
             )
-        tensors[name] = _decode_array(view[position : position + size], name, kind, shape)
+        tensors[name] = decode_array(view[position : position + size], name, kind, shape)
         position += size
     if position != len(view):
         raise InputError(f"{len(view) - position} bytes follow the last tensor", hint="header and body do not match")
     return tensors
+
+
+def checked(name: str, kind: str, shape: Sequence[int]) -> Datatype:
+    """The datatype of a tensor that somebody describes, once it is known that there can be such a tensor.
+
+    Raises:
+        InputError: There is no such datatype, it does not travel, or no array has such a shape.
+    """
+    # NumPy multiplies the sizes that are not 0, whatever the others are; 16 bytes are the largest element.
+    if len(shape) > _MOST_DIMENSIONS or prod(dim for dim in shape if dim) * 16 >= 1 << 63:
+        raise InputError(f"the `shape` of tensor `{name}` is larger than any array", hint="check `shape`")
+    try:
+        found = datatype(kind)
+    except UnsupportedModelError as error:
+        raise InputError(f"tensor `{name}` has an {error.message}", hint=error.hint) from error
+    if 0 < found.bits < 8:
+        raise InputError(
+            f"tensor `{name}` is {found.name}, which does not travel between functions", hint="cut the model elsewhere"
+        )
+    return found
 
 
 def entry_of(array: Array, name: str, size: int) -> dict[str, object]:
@@ -157,6 +177,23 @@ def buffer_of(array: Array, name: str) -> Buffer:
     return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
+def decode_array(view: memoryview, name: str, kind: Datatype, shape: tuple[int, ...]) -> Array:
+    """One tensor out of its bytes: a view of them, except for text.
+
+    Raises:
+        InputError: The bytes are not those of such a tensor.
+    """
+    if kind.name == "BYTES":
+        return _decode_texts(view, name, shape)
+    expected = kind.size_bytes(prod(shape))
+    if len(view) != expected:
+        raise InputError(
+            f"tensor `{name}` has {len(view)} bytes, but {kind.name} of shape {list(shape)} takes {expected}",
+            hint="check `shape`, `datatype` and `binary_data_size`",
+        )
+    return np.ndarray(shape, kind.dtype, view)
+
+
 def _encode_texts(texts: Iterable[object], name: str) -> bytes:
     """Each text behind its length in four bytes, as Triton does."""
     encoded = [text if isinstance(text, bytes) else _utf8(text, name) for text in texts]
@@ -172,37 +209,32 @@ def _utf8(text: object, name: str) -> bytes:
         raise InputError(f"tensor `{name}` holds text that is not Unicode: {error}", hint="give it as bytes") from error
 
 
-def _decode_array(view: memoryview, name: str, kind: Datatype, shape: tuple[int, ...]) -> Array:
-    if kind.name == "BYTES":
-        return _decode_texts(view, name, shape)
-    expected = kind.size_bytes(prod(shape))
-    if len(view) != expected:
-        raise InputError(
-            f"tensor `{name}` has {len(view)} bytes, but {kind.name} of shape {list(shape)} takes {expected}",
-            hint="check `shape`, `datatype` and `binary_data_size`",
-        )
-    if kind.name == "BOOL":
-        return np.frombuffer(view, np.uint8).view(bool).reshape(shape)
-    return np.frombuffer(view, kind.dtype).reshape(shape)
-
-
 def _decode_texts(view: memoryview, name: str, shape: tuple[int, ...]) -> Array:
-    texts: list[object] = []
+    texts: list[bytes] = []
     position = 0
     while position < len(view):
         length = int.from_bytes(view[position : position + 4], "little")
         end = position + 4 + length
         if end > len(view):
             raise InputError(f"element {len(texts)} of tensor `{name}` runs past its bytes", hint="it was cut off")
-        texts.append(_text(bytes(view[position + 4 : end])))
+        texts.append(bytes(view[position + 4 : end]))
         position = end
+    return array_of_texts(texts, name, shape)
+
+
+def array_of_texts(texts: Sequence[bytes], name: str, shape: tuple[int, ...]) -> Array:
+    """A tensor of texts, in row-major order; those that are not UTF-8 stay bytes.
+
+    Raises:
+        InputError: There are more of them than the shape takes, or fewer.
+    """
     if len(texts) != prod(shape):
         raise InputError(
             f"tensor `{name}` has {len(texts)} elements, but its shape {list(shape)} takes {prod(shape)}",
             hint="check `shape`",
         )
     array = np.empty(len(texts), object)
-    array[:] = texts
+    array[:] = [_text(raw) for raw in texts]
     return array.reshape(shape)
 
 
@@ -256,18 +288,7 @@ def _described(entry: Mapping[str, object]) -> tuple[str, Datatype, tuple[int, .
         raise InputError("a tensor in the header has no `name`", hint="give each tensor one")
     if not isinstance(shape, list) or not all(type(dim) is int and dim >= 0 for dim in shape):
         raise InputError(f"tensor `{name}` has no valid `shape`", hint="give a list of sizes, such as [1, 128]")
-    # NumPy multiplies the sizes that are not 0, whatever the others are; 16 bytes are the largest element.
-    if len(shape) > _MOST_DIMENSIONS or prod(dim for dim in shape if dim) * 16 >= 1 << 63:
-        raise InputError(f"the `shape` of tensor `{name}` is larger than any array", hint="check `shape`")
-    try:
-        kind = datatype(str(entry.get("datatype")))
-    except UnsupportedModelError as error:
-        raise InputError(f"tensor `{name}` has an {error.message}", hint=error.hint) from error
-    if 0 < kind.bits < 8:
-        raise InputError(
-            f"tensor `{name}` is {kind.name}, which does not travel between functions", hint="cut the model elsewhere"
-        )
-    return name, kind, tuple(shape)
+    return name, checked(name, str(entry.get("datatype")), shape), tuple(shape)
 
 
 def _binary_size(entry: Mapping[str, object], name: str) -> int | None:

@@ -92,7 +92,7 @@ BROKEN = {
     "too short": (b"\x01", "cannot hold its header"),
     "header past the end": (b"\xff\xff\xff\x7f{}", "cannot hold its header"),
     "no JSON": (struct.pack("<I", 3) + b"abc", "no JSON"),
-    "no tensors": (struct.pack("<I", 2) + b"[]", "no list of `inputs`"),
+    "no tensors": (struct.pack("<I", 2) + b"[]", "no JSON object"),
     "no name": (frame([{**ENTRY, "name": None}]), "no `name`"),
     "no shape": (frame([{**ENTRY, "shape": [True]}]), "no valid `shape`"),
     "negative shape": (frame([{**ENTRY, "shape": [-1]}]), "no valid `shape`"),

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from lamella import __version__
 from lamella.errors import InputError, LamellaError
+from lamella.gateway import documents
 from lamella.gateway.dataplane import (
     BusyError,
     DataPlane,
     DeadlineError,
-    Duration,
     ModelInfo,
     Repository,
-    Statistics,
     StoppingError,
     UnknownModelError,
 )
@@ -28,13 +25,10 @@ from lamella.gateway.faults import fault
 from lamella.gateway.faults import status_of as general_status
 from lamella.gateway.jobs import TooManyRequestsError, UnknownRequestError
 from lamella.runtime.message import Message
-from lamella.runtime.protocol import HEADER_LENGTH, metadata, read_request, write_response
-from lamella.tensors import TensorSpec
+from lamella.runtime.protocol import HEADER_LENGTH, read_request, write_response
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics", "schedule_policy"]
 
 LONGEST_BODY_S = 60.0
 """Seconds in which the body of a request must have come."""
@@ -89,8 +83,7 @@ class OpenInference:
         return routes
 
     async def _server(self, request: web.Request) -> web.Response:
-        content: dict[str, object] = {"name": "lamella", "version": __version__, "extensions": EXTENSIONS}
-        return json_response(content)
+        return json_response(documents.server())
 
     async def _infer(self, request: web.Request) -> web.Response:
         body = await read_body(request)
@@ -109,35 +102,30 @@ class OpenInference:
 
     async def _metadata(self, request: web.Request) -> web.Response:
         info = await self._info(request)
-        return json_response(metadata(info.name, info.versions, info.inputs, info.outputs, platform=info.platform))
+        return json_response(documents.metadata(info))
 
     async def _ready(self, request: web.Request) -> web.Response:
         info = await self._info(request)
         return json_response({"name": info.name, "ready": True})
 
     async def _config(self, request: web.Request) -> web.Response:
-        return json_response(configuration(await self._info(request)))
+        return json_response(documents.configuration(await self._info(request)))
 
     async def _info(self, request: web.Request) -> ModelInfo:
         return await self._plane.info(request.match_info["model"], request.match_info.get("version"))
 
     async def _statistics(self, request: web.Request) -> web.Response:
         model, version = request.match_info["model"], request.match_info.get("version")
-        return json_response(_statistics(await self._plane.statistics(model, version)))
+        return json_response(documents.statistics(await self._plane.statistics(model, version)))
 
     async def _all_statistics(self, request: web.Request) -> web.Response:
-        return json_response(_statistics(await self._plane.statistics(None, None)))
+        return json_response(documents.statistics(await self._plane.statistics(None, None)))
 
     async def _index(self, request: web.Request) -> web.Response:
         assert self._repository is not None
         wanted = await read_json(request)
         entries = await self._repository.index()
-        found = [
-            {"name": entry.model, "version": entry.version, "state": entry.state, "reason": entry.reason}
-            for entry in entries
-            if entry.state == "READY" or wanted.get("ready") is not True
-        ]
-        return json_response(found)
+        return json_response(documents.index(entries, only_ready=wanted.get("ready") is True))
 
     async def _load(self, request: web.Request) -> web.Response:
         assert self._repository is not None
@@ -257,68 +245,3 @@ def refusal(error: LamellaError) -> web.Response:
     if isinstance(error, BusyError):
         response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return response
-
-
-def configuration(info: ModelInfo) -> dict[str, object]:
-    """A model's configuration, with the names that Triton's have."""
-    batches = info.max_batch_size > 0
-    content: dict[str, object] = {
-        "name": info.name,
-        "platform": info.platform,
-        "backend": "onnxruntime",
-        "max_batch_size": info.max_batch_size,
-        "input": [_configured(spec, batches=batches) for spec in info.inputs],
-        "output": [_configured(spec, batches=batches) for spec in info.outputs],
-        "parameters": {name: {"string_value": str(value)} for name, value in info.parameters.items()},
-    }
-    if batches:
-        content["dynamic_batching"] = {}
-    return content
-
-
-def _configured(spec: TensorSpec, *, batches: bool) -> dict[str, object]:
-    """A configuration has no dimension for the batch, where there is one."""
-    dims = [dim if isinstance(dim, int) else -1 for dim in spec.shape or ()]
-    kind = "TYPE_STRING" if spec.datatype == "BYTES" else f"TYPE_{spec.datatype}"
-    return {"name": spec.name, "data_type": kind, "dims": dims[1:] if batches else dims}
-
-
-def _statistics(found: Sequence[Statistics]) -> dict[str, object]:
-    return {"model_stats": [_told(one) for one in found]}
-
-
-def _told(one: Statistics) -> dict[str, object]:
-    none = Duration()
-    return {
-        "name": one.model,
-        "version": one.version,
-        "last_inference": one.last_inference_ms,
-        "inference_count": one.inference_count,
-        "execution_count": one.execution_count,
-        "inference_stats": {
-            name: _duration(duration)
-            for name, duration in (
-                ("success", one.success),
-                ("fail", one.fail),
-                ("queue", one.queue),
-                ("compute_input", one.compute_input),
-                ("compute_infer", one.compute_infer),
-                ("compute_output", one.compute_output),
-                ("cache_hit", none),
-                ("cache_miss", none),
-            )
-        },
-        "batch_stats": [
-            {
-                "batch_size": rows,
-                "compute_input": _duration(none),
-                "compute_infer": _duration(duration),
-                "compute_output": _duration(none),
-            }
-            for rows, duration in one.batches.items()
-        ],
-    }
-
-
-def _duration(duration: Duration) -> dict[str, int]:
-    return {"count": duration.count, "ns": duration.ns}

@@ -77,20 +77,43 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     if not isinstance(wanted, list) or not all(isinstance(o, dict) and isinstance(o.get("name"), str) for o in wanted):
         raise InputError("`outputs` is no list of objects with a `name`", hint="see the Open Inference Protocol")
     asked = {entry["name"]: _object(entry.get("parameters"), "parameters") for entry in wanted}
-    _refuse_extensions(asked.values())
-    binary = {name: its["binary_data"] is True for name, its in asked.items() if "binary_data" in its}
-    part = parameters.get("slice")
-    if part is not None and (not isinstance(part, int) or isinstance(part, bool)):
-        raise InputError("the parameter `slice` is no number", hint="give the index of a slice")
     request_id = header.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InputError("`id` is no text", hint="leave it out, or give a string")
+    return request_of(request_id, inputs, asked, parameters, all_binary=parameters.get("binary_data_output") is True)
+
+
+def request_of(
+    request_id: str | None,
+    inputs: Mapping[str, Array],
+    outputs: Mapping[str, Mapping[str, object]],
+    parameters: Mapping[str, object],
+    *,
+    all_binary: bool,
+) -> InferRequest:
+    """A request out of its parts, however they came.
+
+    Args:
+        request_id: The client's name for it, where it gave one.
+        inputs: The arrays that it gave.
+        outputs: The outputs that it wants, each with its parameters; empty: all.
+        parameters: Those of the request.
+        all_binary: Whether it wants every output as bytes.
+
+    Raises:
+        InputError: A parameter makes no sense, or is of an extension that is not here.
+    """
+    _refuse_extensions(outputs.values())
+    binary = {name: its["binary_data"] is True for name, its in outputs.items() if "binary_data" in its}
+    part = parameters.get("slice")
+    if part is not None and (not isinstance(part, int) or isinstance(part, bool)):
+        raise InputError("the parameter `slice` is no number", hint="give the index of a slice")
     return InferRequest(
         request_id or None,
         inputs,
-        tuple(entry["name"] for entry in wanted),
+        tuple(outputs),
         binary,
-        parameters.get("binary_data_output") is True,
+        all_binary,
         part,
         parameters.get("timeline") is True,
         parameters.get("references") is True,
@@ -163,15 +186,9 @@ def write_response(
     Raises:
         InputError: An output was asked for that there is not.
     """
-    for name in request.outputs:
-        if name not in outputs:
-            raise InputError(
-                f"the model has no output `{name}`", hint=f"the outputs are {', '.join(map(repr, outputs))}"
-            )
     entries: list[dict[str, object]] = []
     buffers: list[bytes | memoryview] = []
-    for name in request.outputs or outputs:
-        array = outputs[name]
+    for name, array in chosen(request, outputs).items():
         if request.binary.get(name, request.all_binary):
             buffer = buffer_of(array, name)
             entries.append(entry_of(array, name, len(buffer)))
@@ -190,6 +207,20 @@ def write_response(
     if not buffers:
         return Response(header, None)
     return Response(b"".join((header, *buffers)), len(header))
+
+
+def chosen(request: InferRequest, outputs: Tensors) -> Tensors:
+    """Of a model's outputs those that a request wants, in its order.
+
+    Raises:
+        InputError: An output was asked for that there is not.
+    """
+    for name in request.outputs:
+        if name not in outputs:
+            raise InputError(
+                f"the model has no output `{name}`", hint=f"the outputs are {', '.join(map(repr, outputs))}"
+            )
+    return {name: outputs[name] for name in request.outputs} if request.outputs else outputs
 
 
 def json_entry(name: str, array: Array) -> dict[str, object]:
