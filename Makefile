@@ -3,6 +3,7 @@
 #   make test    all suites
 #   make lint    formatting, types, import layers      make docs    the site, warnings are errors
 #   make bench   the published figures                 make clean   removes what these made
+#   make proto   what protoc makes of gateway/grpc/inference.proto, which is in the repository
 #   make aws     what checkov and the CDK say of stacks on AWS; needs node, installs for minutes, and is not part of CI
 
 PYTHON ?= python3
@@ -12,13 +13,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test lint docs bench aws clean
+.PHONY: demo test lint docs bench aws proto clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python examples/semantic_search.py
 
-test: $(VENV)/test.stamp $(VENV)/localstack.stamp
+test: $(VENV)/test.stamp $(VENV)/localstack.stamp $(VENV)/clients.stamp
 	@$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp
@@ -39,6 +40,10 @@ bench: $(VENV)/test.stamp
 
 aws: $(VENV)/test.stamp .venv-aws/stamp
 	@PYTHONPATH=. $(BIN)/python tests/aws_tools.py .venv-aws
+
+proto: $(VENV)/test.stamp
+	@cd src/lamella/gateway/grpc && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc --proto_path . \
+		--descriptor_set_out inference.protoset --pyi_out . inference.proto
 
 clean:
 	rm -rf $(VENV) .venv-aws .venv-peers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -71,6 +76,14 @@ $(VENV)/localstack.stamp: constraints-localstack.txt Makefile | $(BIN)/python
 		$(VENV)/localstack/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
 			--constraint constraints-localstack.txt 'localstack-core[runtime]' awslambdaric; \
 	else echo "There is no Python 3.13 (make PYTHON313=...): tests of the target aws are skipped"; fi
+	@touch $@
+
+# Clients that others wrote, to hold the servers against. What they need contradicts ours.
+$(VENV)/clients.stamp: constraints-clients.txt Makefile | $(BIN)/python
+	@echo "Installing clients of the Open Inference Protocol"
+	@$(PYTHON) -m venv --clear $(VENV)/clients
+	@$(VENV)/clients/bin/python -m pip install --quiet --quiet --disable-pip-version-check \
+		--constraint constraints-clients.txt 'tritonclient[grpc,http]' "kserve; python_version < '3.14'"
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/test.stamp

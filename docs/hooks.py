@@ -52,7 +52,8 @@ def _modules() -> str:
 
 def _files(part: str) -> list[Path]:
     source = ROOT / "src" / "lamella"
-    return [f for f in (source / f"{part}.py", *sorted((source / part).rglob("*.py"))) if f.exists()]
+    found = (source / f"{part}.py", *sorted((source / part).rglob("*.py")))
+    return [f for f in found if f.exists() and not f.stem.endswith("_pb2")]  # those are described by their `.proto`
 
 
 def _directives(part: str) -> str:

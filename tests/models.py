@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from lamella.tensors import DATATYPES, datatype
+
 OPSET = 17
 IR_VERSION = 8
 
@@ -140,3 +142,20 @@ def sequence(path: Path) -> Path:
     kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, None))
     outputs = [helper.make_value_info("parts", kind), floats("largest", [])]
     return save(path, helper.make_graph(nodes, "sequence", [floats("x", [2, 3])], outputs))
+
+
+def identities(path: Path, *, text: bool = False) -> Path:
+    """For each datatype of the Open Inference Protocol `in_fp32` [batch, n] and so on, given back as `out_fp32`.
+
+    Numbers, or text: ONNX Runtime gives no BF16 where it gives text.
+    """
+    protocol = [
+        kind for kind in DATATYPES if kind.onnx <= datatype("BF16").onnx and not kind.name.startswith("COMPLEX")
+    ]
+    values = [(kind.name.lower(), kind.onnx) for kind in protocol if (kind.name == "BYTES") == text]
+    nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"], name) for name, _ in values]
+    inputs, outputs = (
+        [helper.make_tensor_value_info(f"{side}_{name}", onnx_type, ["batch", "n"]) for name, onnx_type in values]
+        for side in ("in", "out")
+    )
+    return save(path, helper.make_graph(nodes, "identities", inputs, outputs))

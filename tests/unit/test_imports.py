@@ -7,7 +7,19 @@ import pytest
 
 import lamella
 
-ENGINES_AND_CLOUDS = {"aiohttp", "boto3", "onnx", "onnx_ir", "onnxruntime", "openvino", "ray", "tokenizers", "torch"}
+ENGINES_AND_CLOUDS = {
+    "aiohttp",
+    "boto3",
+    "google",
+    "grpc",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "openvino",
+    "ray",
+    "tokenizers",
+    "torch",
+}
 REPORT = "import sys; print('modules:', *sys.modules)"
 
 
