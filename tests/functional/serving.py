@@ -42,6 +42,7 @@ class Running:
 
     process: subprocess.Popen[str]
     url: str
+    grpc_address: str | None = None
 
     def ask(
         self,
@@ -97,6 +98,7 @@ def serving(*arguments: str | Path, **variables: str) -> Iterator[Running]:
             lines = list(takewhile(lambda line: line != "}\n", process.stdout))
             if process.poll() is not None:
                 raise AssertionError(process.communicate(timeout=60)[1])
-            yield Running(process, json.loads("".join((*lines, "}")))["url"])
+            told = json.loads("".join((*lines, "}")))
+            yield Running(process, told["url"], told["grpc_address"])
         finally:
             process.kill()

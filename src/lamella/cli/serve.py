@@ -30,6 +30,17 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, envvar="LAMELLA_SERVE_PORT", rich_help_panel=_REACHED, help="0: any.")
     ] = 8000,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            envvar="LAMELLA_SERVE_GRPC_PORT",
+            rich_help_panel=_REACHED,
+            help="Answer over gRPC, too. 0: any.",
+            show_default=False,
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -145,8 +156,9 @@ def serve(
         padding=padding,
         low_memory=low_memory,
     )
+    most_body_bytes = parse_size(max_body, flag="--max-body")
     listening = Listening(
-        host, port, _tokens(token_file), tls_certificate, tls_key, parse_size(max_body, flag="--max-body"), results
+        host, port, _tokens(token_file), tls_certificate, tls_key, most_body_bytes, results, grpc_port
     )
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if listening.is_open_to_others:
@@ -168,10 +180,12 @@ def _tokens(file: Path | None) -> tuple[str, ...]:
 
 
 def _told_json(server: Server) -> None:
-    output.json_object("lamella.serve/1", {"url": server.url, "models": list(server.models.names)})
+    told = {"url": server.url, "grpc_address": server.grpc_address or None, "models": list(server.models.names)}
+    output.json_object("lamella.serve/1", told)
     output.flush()
 
 
 def _told(server: Server) -> None:
-    output.facts([("url", server.url), ("models", ", ".join(server.models.names))])
+    grpc = [("grpc", server.grpc_address)] if server.grpc_address else []
+    output.facts([("url", server.url), *grpc, ("models", ", ".join(server.models.names))])
     output.flush()

@@ -56,7 +56,8 @@ class Application:
         self._is_stopping = True
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._tokens and request.path not in _OPEN_PATHS and not self._is_known(request):
+        shown = request.headers.get("Authorization", "")
+        if self._tokens and request.path not in _OPEN_PATHS and not self.knows(shown):
             refused = _said("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
@@ -82,8 +83,9 @@ class Application:
         _log.error("cannot answer %s %s", request.method, request.path, exc_info=error)
         return json_response(fault(RemoteError("the server has a defect", hint="see what it says on stderr")), 500)
 
-    def _is_known(self, request: web.Request) -> bool:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    def knows(self, authorization: str) -> bool:
+        """Whether to answer a caller that sends this as `Authorization`."""
+        scheme, _, token = authorization.partition(" ")
         given = token.strip().encode("utf-8", "surrogateescape")
         matches = [hmac.compare_digest(given, known) for known in self._tokens]
         return scheme.lower() == "bearer" and any(matches)

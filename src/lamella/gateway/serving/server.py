@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from lamella.errors import MissingDependencyError, UsageError
+from lamella.gateway import grpc
 from lamella.gateway.serving.application import Application
 from lamella.gateway.serving.later import LaterAnswers
 from lamella.gateway.serving.models import Models
@@ -23,6 +24,8 @@ from lamella.gateway.serving.settings import Settings
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from lamella.gateway.grpc.server import GrpcServer
 
 LOOPBACK = "127.0.0.1"
 PORT = 8000
@@ -38,6 +41,7 @@ class Listening:
     Attributes:
         host: The address.
         port: The port of HTTP; 0: any that is free.
+        grpc_port: The port of gRPC; 0: any that is free; None: no gRPC.
         tokens: Callers must send one of them; none: everybody who reaches it may ask.
         certificate: Of TLS: a file in PEM; None: plain HTTP.
         key: The certificate's key: a file in PEM.
@@ -52,6 +56,7 @@ class Listening:
     key: Path | None = None
     most_body_bytes: int = MOST_BODY_BYTES
     results: Path | None = None
+    grpc_port: int | None = None
 
     @property
     def is_open_to_others(self) -> bool:
@@ -92,6 +97,7 @@ class Server:
     Attributes:
         models: The models.
         url: Where it answers, once it has started.
+        grpc_address: Where it answers over gRPC, `HOST:PORT`; empty where it does not.
     """
 
     def __init__(self, sources: Mapping[str, tuple[Path, Settings]], listening: Listening) -> None:
@@ -101,7 +107,8 @@ class Server:
         self._application: Application | None = None
         self._later: LaterAnswers | None = None
         self._scratch: TemporaryDirectory[str] | None = None
-        self.url = ""
+        self._grpc: GrpcServer | None = None
+        self.url = self.grpc_address = ""
 
     async def start(self) -> None:
         """Load every model, then listen.
@@ -136,6 +143,21 @@ class Server:
         bound = self._runner.addresses[0][1]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if context else 'http'}://{shown}:{bound}"
+        if self._listening.grpc_port is not None:
+            self._grpc = await self._started_grpc(self._application, self._listening.grpc_port)
+            self.grpc_address = f"{shown}:{self._grpc.port}"
+
+    async def _started_grpc(self, application: Application, port: int) -> GrpcServer:
+        given = self._listening
+        return await grpc.start(
+            self.models,
+            self.models,
+            host=given.host,
+            port=port,
+            is_known=application.knows if given.tokens else None,
+            max_message_bytes=given.most_body_bytes,
+            tls=None if given.certificate is None else grpc.Tls(given.certificate, given.key or given.certificate),
+        )
 
     def _results(self) -> Path:
         """Where requests that are answered later are kept."""
@@ -155,9 +177,11 @@ class Server:
         """Refuse further requests, answer those that were taken, and release everything."""
         if self._application is not None:
             self._application.stop()
+        ending = [] if self._grpc is None else [asyncio.create_task(self._grpc.stop(_GRACE_S))]
         if self._later is not None:
             await self._later.close()
         await self.models.close()
+        await asyncio.gather(*ending)
         if self._runner is not None:
             await self._runner.cleanup()
         if self._scratch is not None:
