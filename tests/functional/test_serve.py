@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from tests import models
+from tests import models, task_models
 from tests.functional.serving import Running, binary, serving
 
 import lamella
@@ -358,6 +358,59 @@ def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
         _, said = server.process.communicate(timeout=60)
         assert server.process.returncode == 0
         assert "Traceback" not in said
+
+
+def test_images_and_texts_are_answered_as_they_are(tmp_path: Path) -> None:
+    """As the pipeline answers them in this process; and those of several callers are computed together."""
+    path = task_models.classifier(tmp_path / "m.onnx")
+    images = [task_models.png(task_models.picture(40 + number, 50, seed=number)) for number in range(24)]
+    with lamella.Pipeline(path, task="image-classification") as pipeline:
+        wanted = [pipeline.answer([image])[0] for image in images]
+    with serving(path, "--task", "image-classification") as server, ThreadPoolExecutor(12) as threads:
+        kind = {"Content-Type": "image/png"}
+        asked = threads.map(lambda image: server.ask("POST", "/v2/models/m/answer", image, kind), images)
+        for expected_answer, found in zip(wanted, asked, strict=True):
+            assert found.status == 200, found.body
+            (answered,) = found.json["answers"]
+            assert answered.keys() == expected_answer.keys()
+        refused = server.ask("POST", "/v2/models/m/answer", b"no image", kind)
+        assert refused.status == 400
+        assert "is no image" in refused.json["error"]
+        assert (
+            server.ask("GET", "/v2/models/m/config").json["parameters"]["task"]["string_value"]
+            == "image-classification"
+        )
+
+
+def test_questions_come_as_json(tmp_path: Path) -> None:
+    path = task_models.reader(task_models.tokenizer_beside(tmp_path) / "model.onnx")
+    items = [{"question": "How tall is it?", "context": context} for context in task_models.CONTEXTS]
+    with lamella.Pipeline(path, task="question-answering") as pipeline:
+        wanted = pipeline.answer(items)
+    with serving(f"m={path}", "--task", "question-answering") as server:
+        kind = {"Content-Type": "application/json"}
+        found = server.ask("POST", "/v2/models/m/answer", json.dumps({"items": items}).encode(), kind)
+        assert found.status == 200, found.body
+        assert [one["answer"] for one in found.json["answers"]] == [one["answer"] for one in wanted]
+        one = server.ask("POST", "/v2/models/m/answer", json.dumps(items[0]).encode(), kind)
+        assert one.json["answers"][0]["answer"] == wanted[0]["answer"]
+        for body in (b"", b"{", b'{"items": []}', b'{"items": [1]}', b'{"question": 1}'):
+            assert server.ask("POST", "/v2/models/m/answer", body, kind).status == 400
+
+
+def test_a_model_without_a_task_says_so(server: Running) -> None:
+    answer = server.ask("POST", "/v2/models/mlp/answer", b"a text", {"Content-Type": "text/plain"})
+    assert answer.status == 400
+    assert "takes only tensors" in answer.json["error"]
+
+
+@pytest.mark.parametrize("engine", ["openvino", "opencv"])
+def test_other_engines_serve(tmp_path: Path, engine: str) -> None:
+    path = models.mlp(tmp_path / "m.onnx")
+    with serving(path, "--engine", engine) as server:
+        found = server.infer("m", x=X)
+    for name, array in expected(path, x=X).items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-5)
 
 
 def test_from_python(tmp_path: Path, mlp: Path) -> None:

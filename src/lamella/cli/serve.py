@@ -9,12 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lamella.cli import output
-from lamella.cli.options import ENGINE, Json
+from lamella.cli.items import task_choice
+from lamella.cli.options import (
+    ENGINE,
+    Engine,
+    ExecutionProviders,
+    Json,
+    NoFallback,
+    Precision,
+    Task,
+    TaskFolder,
+    TaskSettings,
+)
 from lamella.cli.sizes import parse_size
 from lamella.errors import UsageError
 
 if TYPE_CHECKING:
     from lamella.gateway.serving.server import Server
+    from lamella.tasks import TaskChoice
 
 _BATCHING, _REACHED, _LIMITS = "Batching", "Who reaches it", "Limits"
 
@@ -139,6 +151,13 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    engine: Engine = None,
+    execution_provider: ExecutionProviders = None,
+    no_fallback: NoFallback = False,
+    precision: Precision = "f32",
+    task: Task = None,
+    task_folder: TaskFolder = None,
+    task_settings: TaskSettings = None,
     json: Json = False,
 ) -> None:
     """Serve models over the Open Inference Protocol, with dynamic batching, until Ctrl-C or SIGTERM."""
@@ -155,6 +174,11 @@ def serve(
         threads=threads,
         padding=padding,
         low_memory=low_memory,
+        engine=engine,
+        execution_providers=tuple(execution_provider or ()),
+        fallback=not no_fallback,
+        precision=precision,
+        task=_task(task, task_folder, task_settings or []),
     )
     most_body_bytes = parse_size(max_body, flag="--max-body")
     listening = Listening(
@@ -164,6 +188,14 @@ def serve(
     if listening.is_open_to_others:
         output.warning(f"whoever reaches {host} may ask: say `--token-file` to let in only those who have a token")
     run(sources_of(models, settings), listening, started=_told_json if json else _told)
+
+
+def _task(name: str | None, folder: Path | None, settings: list[str]) -> TaskChoice | None:
+    if name is not None:
+        return task_choice(name, folder, settings)
+    if folder or settings:
+        raise UsageError("there is no task for what is said of one", hint="name it with `--task`")
+    return None
 
 
 def _tokens(file: Path | None) -> tuple[str, ...]:

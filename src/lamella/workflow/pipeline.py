@@ -27,6 +27,7 @@ from lamella.workflow.task_choice import task_for
 
 if TYPE_CHECKING:
     from lamella.graph.model import Model
+    from lamella.tasks.base import Task
 
 
 TIMINGS_KEPT = 1000
@@ -153,6 +154,11 @@ class Pipeline:
                 values.pop(name, None)
         outputs = {spec.name: self._result(values[spec.name]) for spec in self._source.outputs}
         return {name: deepcopy(array) if name in given else array for name, array in outputs.items()}
+
+    @property
+    def task(self) -> Task | None:
+        """What makes its inputs and answers; None where it takes tensors alone."""
+        return self._task
 
     def answer(self, items: Sequence[TaskItem]) -> list[Answer]:
         """Answer items, such as the bytes of images or texts: together, as far as the model can.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.dataplane import StoppingError
 from lamella.gateway.faults import fault
-from lamella.gateway.open_inference import Later, OpenInference, json_response, refusal
+from lamella.gateway.open_inference import Later, OpenInference, json_response, read_body, refusal
+from lamella.gateway.serving.items import read_items
 from lamella.gateway.serving.metrics import CONTENT_TYPE, exposition
 from lamella.gateway.serving.models import Models
 
@@ -48,6 +49,8 @@ class Application:
         app = web.Application(middlewares=[guard], client_max_size=self._most)
         app.add_routes([web.get("/v2/health/live", self._live), web.get("/v2/health/ready", self._ready)])
         app.add_routes([web.get("/metrics", self._metrics)])
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
+            app.add_routes([web.post(f"{model}/answer", self._answer)])
         app.add_routes(OpenInference(self._models, self._models, self._later).routes())
         return app
 
@@ -89,6 +92,13 @@ class Application:
         given = token.strip().encode("utf-8", "surrogateescape")
         matches = [hmac.compare_digest(given, known) for known in self._tokens]
         return scheme.lower() == "bearer" and any(matches)
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """What a task makes of images, texts and questions as they are."""
+        items = read_items(request.content_type, await read_body(request))
+        model = request.match_info["model"]
+        version, answers = await self._models.answer(model, request.match_info.get("version"), items)
+        return json_response({"model_name": model, "model_version": version, "answers": answers})
 
     async def _metrics(self, request: web.Request) -> web.Response:
         from aiohttp import web

@@ -15,6 +15,8 @@ from lamella.gateway.dataplane import Answer, Entry, ModelInfo, State, Statistic
 from lamella.gateway.serving.served import Served, load_model
 from lamella.gateway.serving.settings import Settings
 from lamella.runtime.protocol import InferRequest
+from lamella.tasks.base import Answer as TaskAnswer
+from lamella.tasks.base import Item
 
 _log = logging.getLogger("lamella.serve")
 
@@ -60,6 +62,19 @@ class Models:
         if self._is_stopping:
             raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
         return await self._find(model, version).infer(request, f"{self._prefix}-{next(self._numbers)}")
+
+    async def answer(self, model: str, version: str | None, items: Sequence[Item]) -> tuple[str, list[TaskAnswer]]:
+        """Answer images, texts or questions by the model's task; returns the version that did.
+
+        Raises:
+            UnknownModelError: There is no such model or version.
+            UsageError: It has no task.
+            ItemError: An item is not what the task takes.
+        """
+        if self._is_stopping:
+            raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
+        found = self._find(model, version)
+        return found.version, await found.answer(items)
 
     async def info(self, model: str, version: str | None) -> ModelInfo:
         """What is told of a model."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from lamella.errors import UsageError
 from lamella.gateway.dataplane import Answer, ModelInfo, Statistics
 from lamella.gateway.serving.batcher import Batcher
 from lamella.gateway.serving.latency import Curves
@@ -16,10 +18,15 @@ from lamella.gateway.serving.trial import Subject, Trial, try_out
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.feeds import check_feeds
 from lamella.runtime.protocol import InferRequest
-from lamella.tensors import Array
+from lamella.tasks.answering import answer
+from lamella.tasks.base import Answer as TaskAnswer
+from lamella.tasks.base import Item
+from lamella.tensors import Array, Tensors
 from lamella.workflow.pipeline import Pipeline
 
 _log = logging.getLogger("lamella.serve")
+_PLATFORMS = {"onnxruntime": "onnxruntime_onnx", "openvino": "openvino_model", "opencv": "opencv_dnn"}
+_ASKING = 64  # items that are prepared, or wait for their outputs, at the same time
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,16 @@ def load_model(path: Path, settings: Settings) -> Loaded:
         LamellaError: It cannot be loaded.
     """
     threads = settings.threads or max(1, thread_count() // settings.instances)
-    pipeline = Pipeline(path, low_memory=settings.low_memory, threads=threads)
+    pipeline = Pipeline(
+        path,
+        low_memory=settings.low_memory,
+        threads=threads,
+        engine=settings.engine,
+        execution_providers=settings.execution_providers,
+        fallback=settings.fallback,
+        precision=settings.precision,
+        task=settings.task,
+    )
     largest = settings.max_batch_size or LARGEST_BATCH
     subject = Subject(pipeline.infer, pipeline.inputs, pipeline.outputs, pipeline.index_bounds)
     return Loaded(pipeline, try_out(subject, largest=largest, padding=settings.padding))
@@ -60,7 +76,7 @@ class Served:
 
     def __init__(self, name: str, version: str, loaded: Loaded, settings: Settings) -> None:
         self.name, self.version = name, version
-        self._pipeline, self._trial = loaded.pipeline, loaded.trial
+        self._pipeline, self._trial, self._settings = loaded.pipeline, loaded.trial, settings
         largest = settings.max_batch_size or LARGEST_BATCH
         self._largest = largest if loaded.trial.layout.joins else 0
         self._batcher = Batcher(
@@ -69,6 +85,7 @@ class Served:
             settings=settings,
             curves=Curves(largest, adaptive=settings.max_batch_size is None, assumed=loaded.trial.measured_ms),
         )
+        self._asking = ThreadPoolExecutor(_ASKING, thread_name_prefix="lamella-task")
         if loaded.trial.reason:
             _log.warning("`%s`: %s", name, loaded.trial.reason)
 
@@ -79,12 +96,32 @@ class Served:
         outputs = await self._batcher.infer(feeds, priority=request.priority, timeout_s=timeout_s)
         return Answer(outputs, self.version, request.request_id or request_id)
 
+    async def answer(self, items: Sequence[Item]) -> list[TaskAnswer]:
+        """Answer items, as the task of the model does; their rows are put together with those of others.
+
+        Raises:
+            UsageError: The model has no task.
+            ItemError: An item is not what the task takes.
+            LamellaError: See `Batcher.infer`.
+        """
+        loop, task = asyncio.get_running_loop(), self._pipeline.task
+        if task is None:
+            raise UsageError(f"`{self.name}` takes only tensors", hint="serve it with `--task`, or ask `/infer`")
+
+        def infer(inputs: Tensors) -> Tensors:
+            feeds = check_feeds(inputs, self._pipeline.inputs, self._pipeline.optional_inputs)
+            return asyncio.run_coroutine_threadsafe(self._batcher.infer(feeds), loop).result()
+
+        return await loop.run_in_executor(self._asking, answer, task, infer, items)
+
     def _computed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         return self._pipeline.infer(feeds, checked=True)
 
     def info(self, versions: list[str]) -> ModelInfo:
         """What is told of it."""
         parameters: dict[str, object] = {"batching": self._trial.layout.joins}
+        if self._pipeline.task is not None and self._settings.task is not None:
+            parameters["task"] = self._settings.task.name
         if self._trial.layout.padded:
             parameters["padding"] = True
         if self._trial.reason:
@@ -92,7 +129,7 @@ class Served:
         return ModelInfo(
             self.name,
             versions,
-            "onnxruntime_onnx",
+            _PLATFORMS[self._pipeline.engine],
             self._pipeline.inputs,
             self._pipeline.outputs,
             self._largest,
@@ -105,5 +142,6 @@ class Served:
 
     async def close(self) -> None:
         """Answer what has been taken, then release the model."""
+        await asyncio.to_thread(self._asking.shutdown)
         await self._batcher.close()
         await asyncio.to_thread(self._pipeline.close)

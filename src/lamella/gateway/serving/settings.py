@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lamella.engines.base import Precision
+from lamella.engines.opening import EngineName
 from lamella.errors import UsageError
+from lamella.tasks import TaskChoice
 
 LARGEST_BATCH = 64
 """Rows that are put together at most where nobody says otherwise."""
@@ -30,6 +33,11 @@ class Settings:
         threads: Threads for one operator; None: this process's share of the CPU, divided among the instances.
         padding: Put texts of different lengths together, where a trial shows that their answers stay the same.
         low_memory: Keep one slice in memory at a time.
+        engine: What executes the model; None: ONNX Runtime, or the one whose own format the file has.
+        execution_providers: ONNX Runtime's execution providers, the most wanted first.
+        fallback: Whether the CPU may run what these cannot.
+        precision: What OpenVINO computes FP32 in.
+        task: What images and texts become inputs by, and outputs answers; None: only tensors are taken.
     """
 
     max_batch_size: int | None = None
@@ -39,6 +47,11 @@ class Settings:
     threads: int | None = None
     padding: bool = True
     low_memory: bool = False
+    engine: EngineName | None = None
+    execution_providers: tuple[str, ...] = ()
+    fallback: bool = True
+    precision: Precision = "f32"
+    task: TaskChoice | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_queue_size", "instances", "threads"):
