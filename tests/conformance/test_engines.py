@@ -128,12 +128,14 @@ def test_text_goes_in_and_out(name: str, engine: Engine, words: list[str], tmp_p
     ],
 )
 @pytest.mark.parametrize("shape", [(3,), (), (0, 2)])
+@pytest.mark.parametrize("writeable", [True, False])
 def test_every_datatype_keeps_its_bits(
-    name: str, engine: Engine, number: int, dtype: type, shape: tuple[int, ...], tmp_path: Path
+    name: str, engine: Engine, number: int, dtype: type, shape: tuple[int, ...], writeable: bool, tmp_path: Path
 ) -> None:
     values = [helper.make_tensor_value_info(name, number, [None] * len(shape)) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "same", values[:1], values[1:])
     path, given = models.save(tmp_path / "same.onnx", graph, {"": 21}), np.ones(shape, np.int8).astype(dtype)
+    given.flags.writeable = writeable
     with unless_gap(name, given.dtype.name, *(() if given.size else ("no elements",))):
         found = answer(engine, engine.load(path, EngineOptions()), x=given)["y"]
         assert found.dtype == given.dtype

@@ -201,11 +201,12 @@ class OpenVinoSession:
 
 
 def _tensor(array: Array, kind: str) -> ov.Tensor:
+    if not array.flags.writeable:  # as that of a request is, which OpenVINO does not share
+        array = array.copy()
     if kind in _FOREIGN:
         native = getattr(ov.Type, next(name for name, found in _DATATYPES.items() if found == kind))
         return ov.Tensor(array.view(_FOREIGN[kind]), ov.Shape(array.shape), native)
-    # OpenVINO shares no memory that it may not write to, as that of a request is.
-    return ov.Tensor(array, shared_memory=array.ndim > 0 and array.size > 0 and array.flags.writeable)
+    return ov.Tensor(array, shared_memory=array.ndim > 0 and array.size > 0)
 
 
 _NOISE = re.compile(r"^(Exception from |Check '.*' failed at |FrontEnd API failed with |\s*$)")
