@@ -154,3 +154,21 @@ def test_several_models_are_one_stack(tmp_path: Path) -> None:
     assert {line.function for line in aws.logs("app", model="lookup")} == {"app-dev-lookup-slice-0"}
     aws.delete("app")
     assert everything("app") == []
+
+
+def test_a_preview_of_weights_in_the_bucket_uploads_none(tmp_path: Path) -> None:
+    """Also before there is a bucket, and with weights that no package could hold."""
+    model = sliced(lamella.load(models.mlp(tmp_path / "model.onnx", width=32)), tmp_path / "a.slices", 1)
+    other = sliced(lamella.load(models.mlp(tmp_path / "other.onnx", layers=5)), tmp_path / "b.slices", 1)
+    aws = target()
+    first = aws.preview(wanted("previewed", model, delivery="object-store"))
+    assert [function.weights for function in first.release.functions] != [()]
+    assert first.weights_bytes > 0
+    assert everything("previewed") == []
+    aws.apply(wanted("previewed", model, delivery="object-store"))
+    before = keys(bucket_of("previewed"))
+    second = aws.preview(wanted("previewed", other, delivery="object-store"))
+    assert [change.action for change in second.changes] == ["update"]
+    assert keys(bucket_of("previewed")) == before
+    assert_same(aws.infer("previewed", {"x": X}).outputs, model, {"x": X})
+    aws.delete("previewed")

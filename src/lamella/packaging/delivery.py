@@ -64,13 +64,13 @@ def in_package(part: SliceFiles, function: FunctionConfig) -> Delivered:
     return Delivered(replace(function, model_folder=MODEL_FOLDER), items, _nothing)
 
 
-def through_store(part: SliceFiles, function: FunctionConfig, store: Store, uri: str) -> Delivered:
+def through_store(part: SliceFiles, function: FunctionConfig, store: Store | None, uri: str) -> Delivered:
     """The slice file lies in the package, its weights in a store, under their digest; they are put there once.
 
     Args:
         part: The slice.
         function: What its function is told.
-        store: Where weights are put.
+        store: Where weights are put; None: nowhere.
         uri: What the function knows the store by: another one, where somebody brings them there.
     """
     function = replace(function, model_folder=MODEL_FOLDER)
@@ -82,7 +82,7 @@ def through_store(part: SliceFiles, function: FunctionConfig, store: Store, uri:
     objects = (ObjectFile(weights.name, _object_uri(uri, key), weights.size, weights.sha256),)
 
     def bring() -> None:
-        if not any(entry.key == key and entry.size == weights.size for entry in store.list(key)):
+        if store is not None and not any(entry.key == key and entry.size == weights.size for entry in store.list(key)):
             store.put(key, *weights.buffers())
 
     return Delivered(replace(function, objects=objects, weights=part.tensors), items, bring)

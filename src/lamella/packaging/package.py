@@ -29,6 +29,7 @@ from lamella.platforms.base import Architecture, Platform
 from lamella.runtime.cpu import thread_count
 from lamella.runtime.function import Delivery, FunctionConfig
 from lamella.slicing.verification import check_digests
+from lamella.stores.base import Store
 from lamella.stores.opening import open_store
 from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.steps import workflow_of
@@ -76,7 +77,8 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     mounted_at: str | None = None,
     cache: str | Path | None = None,
     door: str | None = None,
-    weights: Path | None = None,
+    weights: Store | None = None,
+    bring: bool = True,
 ) -> list[Package]:
     """Build a package for every slice, or find those again that were built before.
 
@@ -99,7 +101,9 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
         cache: Where packages are kept; `$LAMELLA_HOME`, else `~/.cache/lamella`, by default.
         door: The model's name in URLs, where the function of the only slice is the door as well, with
             `lamella.packaging.door.HANDLER`.
-        weights: A folder that weights are put into instead of the store, for somebody to bring them there.
+        weights: Where weights are put instead of `store`: the same one as somebody else, or one from which somebody
+            brings them there.
+        bring: Whether what lies outside of packages is put there at all.
 
     Returns:
         One package a slice, in their order.
@@ -114,7 +118,11 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
     manifest = read_manifest(directory)
     check_request(name, manifest, delivery, store=store, mount=mount or mounted_at)
     interpreter = interpreter_for(platform, architecture=architecture, python=python)
-    deliver = _deliverer(delivery, store, mount, mounted_at, weights)
+    place = weights
+    if delivery == "object-store" and store is not None and place is None and bring:
+        place = open_store(store)
+        store = place.uri
+    deliver = _deliverer(delivery, place, store, mount, mounted_at)
     with in_use(root), ThreadPoolExecutor(thread_count()) as pool:
         parts = list(pool.map(partial(read_slice, directory), manifest.slices))
         check_values(parts)
@@ -127,21 +135,16 @@ def build_packages(  # noqa: PLR0913 - one argument a flag of `lamella deploy`
             own = deliver(part.unread(), function).own_items
             check_size(platform, delivery, part.entry.index, (*common, *own))
         delivered = list(pool.map(deliver, parts, functions))  # reads the weights
-        list(pool.map(lambda found: found.bring(), delivered))
+        if bring:
+            list(pool.map(lambda found: found.bring(), delivered))
         return list(pool.map(partial(_build, root, interpreter, shared, common), delivered))
 
 
 def _deliverer(
-    delivery: Delivery,
-    store: str | None,
-    mount: str | Path | None,
-    mounted_at: str | None,
-    weights: Path | None,
+    delivery: Delivery, place: Store | None, store: str | None, mount: str | Path | None, mounted_at: str | None
 ) -> Callable[[SliceFiles, FunctionConfig], Delivered]:
     if delivery == "object-store" and store is not None:
-        opened = open_store(store if weights is None else str(weights))
-        uri = opened.uri if weights is None else store
-        return lambda part, function: through_store(part, function, opened, uri)
+        return lambda part, function: through_store(part, function, place, store)
     if delivery == "mount" and mount is not None:
         folder = Path(mount).absolute()
         return lambda part, function: on_mount(part, function, folder)

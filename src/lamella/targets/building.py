@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lamella.errors import PlanError, UsageError
+from lamella.stores.base import Store
 from lamella.targets.base import LEAST_MEMORY_MB, DeployedFunction, DeployedModel, Wanted
 from lamella.workflow.manifest import Manifest, read_manifest
 from lamella.workflow.steps import check_travels, workflow_of
@@ -46,7 +46,8 @@ def build_models(
     architecture: str | None = None,
     python: str | None = None,
     door: bool = False,
-    weights: Path | None = None,
+    weights: Store | None = None,
+    bring: bool = True,
     mounted_at: str | None = None,
 ) -> list[BuiltModel]:
     """Package every model, or find packages again that were built before.
@@ -59,7 +60,8 @@ def build_models(
         architecture: Of the functions; this machine's by default.
         python: Of the functions; this process's minor version by default.
         door: Whether the only function of a deployment is its door as well.
-        weights: A folder that weights are put into instead of the store.
+        weights: Where weights are put instead of the store.
+        bring: Whether what lies outside of packages is put there at all.
         mounted_at: Where functions see a mount that is not reached from here.
 
     Raises:
@@ -85,6 +87,7 @@ def build_models(
             mounted_at=mounted_at,
             door=name if door and len(manifests) == len(manifest.slices) == 1 else None,
             weights=weights,
+            bring=bring,
         )
         built.append(BuiltModel(name, manifest, tuple(packages)))
     return built

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamella.errors import PackageError, UsageError
+from lamella.stores.directory import DirectoryStore
 from lamella.targets.aws.checks import check_release
 from lamella.targets.aws.export import Format, exported
 from lamella.targets.aws.naming import Names
@@ -108,7 +109,7 @@ def _write(wanted: Wanted, settings: Settings, format: Format, folder: Path) -> 
 
     names = Names(wanted.name, wanted.stage, settings.region)
     with in_use():
-        built = build(wanted, settings, ANY_STORE, weights=folder)
+        built = build(wanted, settings, ANY_STORE, weights=DirectoryStore(folder.absolute()))
         made = Releasing(names, settings, _Folder(folder)).release(1, wanted, built)
         release = published(names, settings, made)
         check_release(settings, release)

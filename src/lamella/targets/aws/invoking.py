@@ -20,7 +20,7 @@ from lamella.targets.aws.account import Account
 from lamella.targets.aws.refusals import AwsRefusedError, is_throttled
 from lamella.targets.reports import read_report
 
-_PASSING = ("ServiceException", "EC2", "EFS", "ENI", "Resource", "S3Files")
+_PASSING = ("ServiceException", "EC2", "EFS", "ENI", "ResourceConflict", "ResourceNotReady", "S3Files")
 """What codes begin with of errors of the platform: a network or file system that is new takes a while to be there.
 
 https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html (errors)

@@ -14,6 +14,7 @@ from lamella.errors import UsageError
 from lamella.packaging.door import HANDLER, DoorPackage, build_door
 from lamella.packaging.zip import write_zip
 from lamella.runtime.cpu import thread_count
+from lamella.stores.base import Store
 from lamella.stores.bucket import split_object
 from lamella.targets.aws.images import digest_of, with_images
 from lamella.targets.aws.mounts import MOUNT_PATH
@@ -83,14 +84,14 @@ def check_wanted(wanted: Wanted) -> None:
         raise UsageError(f"AWS Lambda sets the variable `{taken[0]}` itself", hint="use another name")
 
 
-def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | None = None) -> list[BuiltModel]:
+def build(wanted: Wanted, settings: Settings, store: str, *, weights: Store | None = None) -> list[BuiltModel]:
     """Package the slices of all models, or find them again; with the delivery `image`, as images.
 
     Args:
         wanted: What is to be deployed.
         settings: How it is set up.
         store: URI of the deployment's store.
-        weights: A folder for those that go to the store.
+        weights: Where those are put that functions find in the store; None: they are not put anywhere.
 
     Raises:
         RegistryError: The base of images cannot be fetched.
@@ -103,6 +104,7 @@ def build(wanted: Wanted, settings: Settings, store: str, *, weights: Path | Non
         python=settings.python,
         door=settings.has_front_door,
         weights=weights,
+        bring=weights is not None,
         mounted_at=MOUNT_PATH if wanted.delivery == "mount" else None,
     )
     return with_images(built, settings, wanted.platform) if settings.delivery == "image" else built

@@ -25,7 +25,7 @@ from lamella.targets.aws.naming import Names
 from lamella.targets.aws.preflight import check_images, check_network, check_quotas
 from lamella.targets.aws.record import KEY, Record, written
 from lamella.targets.aws.release import ImageCode, Release, ZipCode
-from lamella.targets.aws.releasing import ANY_STORE, PACKAGES, Releasing, build, check_wanted, weights_bytes
+from lamella.targets.aws.releasing import PACKAGES, Releasing, build, check_wanted, weights_bytes
 from lamella.targets.aws.removing import remove
 from lamella.targets.aws.repository import DeploymentRepository
 from lamella.targets.aws.settings import Settings
@@ -103,9 +103,7 @@ class AwsTarget:
         check_wanted(wanted)
         names, settings = self._deployed.names(wanted.name, wanted.stage), self._settings_of(wanted)
         found = self._deployed.read(names)
-        if wanted.delivery == "object-store" and found is None:
-            wanted = replace(wanted, delivery="package")  # there is no bucket yet that weights could go to
-        built = build(wanted, settings, ANY_STORE if found is None else found.deployment.store)
+        built = build(wanted, settings, f"s3://{names.bucket}")
         release = Releasing(names, settings, None).release(1, wanted, built)
         _check(settings, release, found)
         there = None if found is None else found.deployment
@@ -149,13 +147,13 @@ class AwsTarget:
         found: Record | None,
     ) -> Deployment:
         number = 1 if found is None else max(found.functions) + 1
-        # What is wrong is found before anything is made; only weights that go to the bucket need it first.
-        early = self._built(wanted, names, settings, found) if wanted.delivery != "object-store" else None
+        built = self._built(wanted, names, settings, found)  # what is wrong is found before anything is made
         if settings.mount is not None and (outputs is None or mount_of(outputs) is None):
             check_network(self._account)
         outputs = self._founded(names, settings, outputs, found)
-        built = early or self._built(wanted, names, settings, found)
         bucket = DeploymentBucket(self._account, outputs["Bucket"])
+        if wanted.delivery == "object-store":
+            built = build(wanted, settings, bucket.uri, weights=self._account.store(bucket.uri))
         if settings.mount is not None:
             self._loading(outputs).bring([file for model in built for each in model.packages for file in each.mounted])
         uri = outputs.get("Repository", "")
