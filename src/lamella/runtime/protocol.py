@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from lamella.errors import InputError
+from lamella.errors import InputError, UnsupportedModelError
 from lamella.tensors import Array, Tensors, TensorSpec, datatype_of
 from lamella.wire import buffer_of, decode_entries, entries_of, entry_of, header_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_MOST_COUNT = (1 << 63) - 1
+"""Of microseconds and of priorities, as the protocol's 64 bits have them."""
+
 _JSON = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
@@ -36,6 +39,7 @@ class InferRequest:
         by_reference: Whether outputs that lie in a store may stay there.
         priority: 1 goes first, then 2, and so on; 0 goes as most requests do.
         timeout_us: Microseconds after which nobody waits for the answer any more; None: no such limit.
+        size_bytes: Of the body, which may be more than that of the arrays, and is kept as long as they are.
     """
 
     request_id: str | None
@@ -48,6 +52,7 @@ class InferRequest:
     by_reference: bool = False
     priority: int = 0
     timeout_us: int | None = None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
         parameters.get("references") is True,
         _count(parameters, "priority") or 0,
         _count(parameters, "timeout") or None,
+        len(body),
     )
 
 
@@ -103,8 +109,10 @@ def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     found = parameters.get(name)
     if found is None:
         return None
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-        raise InputError(f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number from 0 on")
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= _MOST_COUNT:
+        raise InputError(
+            f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number of 63 bits, from 0 on"
+        )
     return found
 
 
@@ -162,6 +170,7 @@ def write_response(
 
     Raises:
         InputError: An output was asked for that there is not.
+        UnsupportedModelError: An output is no tensor.
     """
     for name in request.outputs:
         if name not in outputs:
@@ -172,6 +181,11 @@ def write_response(
     buffers: list[bytes | memoryview] = []
     for name in request.outputs or outputs:
         array = outputs[name]
+        if not isinstance(array, np.ndarray):
+            raise UnsupportedModelError(
+                f"output `{name}` is a {type(array).__name__}, which is no tensor",
+                hint="ask for other outputs by their names: `outputs` in the request",
+            )
         if request.binary.get(name, request.all_binary):
             buffer = buffer_of(array, name)
             entries.append(entry_of(array, name, len(buffer)))

@@ -6,6 +6,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.dataplane import StoppingError
@@ -13,6 +14,7 @@ from lamella.gateway.faults import fault
 from lamella.gateway.open_inference import Later, OpenInference, json_response, refusal
 from lamella.gateway.serving.metrics import CONTENT_TYPE, exposition
 from lamella.gateway.serving.models import Models
+from lamella.gateway.serving.settings import is_loopback
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -30,11 +32,14 @@ class Application:
         later: Takes requests that are answered later.
         tokens: Callers must send one of them; none: everybody may ask.
         most_body_bytes: Largest body of a request.
+        is_local: Whether only this machine reaches it: web pages in its browsers may do so, and are refused.
     """
 
-    def __init__(self, models: Models, later: Later, *, tokens: Sequence[str], most_body_bytes: int) -> None:
+    def __init__(
+        self, models: Models, later: Later, *, tokens: Sequence[str], most_body_bytes: int, is_local: bool
+    ) -> None:
         self._models, self._later, self._most = models, later, most_body_bytes
-        self._is_stopping = False
+        self._is_stopping, self._is_local = False, is_local
         self._tokens = [token.encode() for token in tokens]
 
     def make(self) -> web.Application:
@@ -60,6 +65,12 @@ class Application:
             refused = _said("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
+        if self._is_local and not self._tokens and is_from_page(request):
+            return _said(
+                "web pages of others may not use this server",
+                "serve with `--token-file`, or on an address that others reach",
+                403,
+            )
         try:
             if self._is_stopping and request.method == "POST":
                 raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
@@ -100,6 +111,22 @@ class Application:
     async def _ready(self, request: web.Request) -> web.Response:
         ready = self._models.is_ready and not self._is_stopping
         return json_response({"ready": ready}, 200 if ready else 503)
+
+
+def is_from_page(request: web.BaseRequest) -> bool:
+    """Whether a web page sends this that is none of this server's own: a browser lets every page ask its own machine.
+
+    A page cannot leave `Origin` out of a request that does something, and one that had its own name lead here shows
+    that in `Host`.
+    """
+    host = request.headers.get("Host", "")
+    origin = request.headers.get("Origin")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        own = origin is None or urlsplit(origin).netloc == host
+    except ValueError:  # no address at all
+        return True
+    return not own or (bool(host) and not is_loopback(name))
 
 
 def _said(message: str, hint: str, status: int) -> web.Response:

@@ -14,6 +14,10 @@ LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 """Answers are counted by the least of these that they did not take longer than."""
 
 
+_MOST_SIZES = 1024
+"""Larger batches are counted with those of the next power of two: callers choose how many rows they send."""
+
+
 @dataclass(slots=True)
 class Count:
     """How often, and seconds in all."""
@@ -64,7 +68,8 @@ class Counts:
         self.executions += 1
         for count, s in zip((self.compute_input, self.compute_infer, self.compute_output), steps_s, strict=True):
             count.add(s, requests)
-        self.batches.setdefault(rows, Count()).add(steps_s[1])
+        size = rows if rows <= _MOST_SIZES else 1 << (rows - 1).bit_length()
+        self.batches.setdefault(size, Count()).add(steps_s[1])
 
     def statistics(self, model: str, version: str, waiting: int) -> Statistics:
         """As the data plane tells it."""
