@@ -307,6 +307,20 @@ def _pair(rows: np.ndarray) -> tuple[bytes, None]:
     return json.dumps({"inputs": [entry]}).encode(), None
 
 
+def test_a_body_that_does_not_come_does_not_keep_the_server_from_its_end(tmp_path: Path) -> None:
+    with serving(models.mlp(tmp_path / "m.onnx")) as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+            head = "POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # the server waits for the body
+            connection.sendall(b"{")
+            began_s = time.monotonic()
+            server.stop()
+            assert time.monotonic() - began_s < 15
+            assert connection.recv(1000).startswith(b"HTTP/1.1 503")
+
+
 def test_a_request_may_be_answered_later_and_a_restart_loses_none(tmp_path: Path) -> None:
     path, results = models.mlp(tmp_path / "m.onnx"), tmp_path / "results"
     body, headers = binary({"x": X})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -40,6 +41,7 @@ class Application:
     ) -> None:
         self._models, self._later, self._most = models, later, most_body_bytes
         self._is_stopping, self._is_local = False, is_local
+        self._asked: dict[asyncio.Timeout, web.Request] = {}
         self._tokens = [token.encode() for token in tokens]
 
     def make(self) -> web.Application:
@@ -57,8 +59,11 @@ class Application:
         return app
 
     def stop(self) -> None:
-        """Refuse what comes from now on."""
+        """Refuse what comes from now on, and requests whose bodies are still on their way."""
         self._is_stopping = True
+        for limit, request in self._asked.items():
+            if not request.content.is_eof():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._tokens and request.path not in _OPEN_PATHS and not self._is_known(request):
@@ -73,8 +78,13 @@ class Application:
             )
         try:
             if self._is_stopping and request.method == "POST":
-                raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
-            return await handler(request)
+                raise _stopping()
+            async with asyncio.timeout(None) as limit:
+                self._asked[limit] = request
+                try:
+                    return await handler(request)
+                finally:
+                    del self._asked[limit]
         except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
             return self._told(error, request)
 
@@ -82,6 +92,8 @@ class Application:
         """An exception as an answer."""
         from aiohttp import web
 
+        if isinstance(error, TimeoutError) and self._is_stopping:
+            return refusal(_stopping())
         if isinstance(error, LamellaError):
             return refusal(error)
         if isinstance(error, web.HTTPRequestEntityTooLarge):
@@ -127,6 +139,10 @@ def is_from_page(request: web.BaseRequest) -> bool:
     except ValueError:  # no address at all
         return True
     return not own or (bool(host) and not is_loopback(name))
+
+
+def _stopping() -> StoppingError:
+    return StoppingError("the server ends", hint="ask another one, or this one again when it is back")
 
 
 def _said(message: str, hint: str, status: int) -> web.Response:
