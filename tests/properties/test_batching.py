@@ -311,3 +311,14 @@ def test_batches_of_every_size_are_counted_in_bounded_memory() -> None:
         counts.executed(rows, 1, (0.0, 0.001, 0.0))
     assert len(counts.batches) < 1100
     assert sum(count.count for count in counts.batches.values()) == 19_999
+
+
+def test_every_request_of_a_batch_has_taken_as_long_as_the_batch() -> None:
+    """As Triton counts: the time of a request is what it waits and what it is computed."""
+    counts = Counts()
+    counts.executed(8, 4, (0.25, 0.5, 0.0))
+    told = counts.statistics("m", "1", 0)
+    assert (told.compute_infer.count, told.compute_infer.ns) == (4, 2_000_000_000)
+    assert (told.compute_input.count, told.compute_input.ns) == (4, 1_000_000_000)
+    assert (told.batches[8].count, told.batches[8].ns) == (1, 500_000_000)
+    assert counts.busy_s == 0.75

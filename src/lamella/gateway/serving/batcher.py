@@ -186,10 +186,10 @@ class Batcher:
 
     def _drain_s(self) -> float:
         """Seconds until those that wait now are answered, about."""
-        done = self.counts.compute_infer
-        if not done.count:
+        done = self.counts.compute_infer.count
+        if not done:
             return 1.0
-        return max(1.0, self._waiting * (done.s / done.count) / self._settings.instances)
+        return max(1.0, self._waiting * (self.counts.busy_s / done) / self._settings.instances)
 
     def _left(self, waiting: _Waiting) -> None:
         """Whoever asked has gone: its place is free, where it was still in the queue."""

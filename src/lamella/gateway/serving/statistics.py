@@ -37,10 +37,15 @@ class Count:
 
 @dataclass(slots=True)
 class Counts:
-    """Everything that is counted for a version of a model. Touched by the event loop only."""
+    """Everything that is counted for a version of a model. Touched by the event loop only.
+
+    Times are by request, as Triton's are: each of a batch has taken as long as the batch, which `batches` and `busy_s`
+    count once.
+    """
 
     last_s: float = 0.0
     rows: int = 0
+    busy_s: float = 0.0
     executions: int = 0
     refused: int = 0
     cancelled: int = 0
@@ -67,7 +72,8 @@ class Counts:
         self.rows += rows
         self.executions += 1
         for count, s in zip((self.compute_input, self.compute_infer, self.compute_output), steps_s, strict=True):
-            count.add(s, requests)
+            count.add(s * requests, requests)
+        self.busy_s += sum(steps_s)
         size = rows if rows <= _MOST_SIZES else 1 << (rows - 1).bit_length()
         self.batches.setdefault(size, Count()).add(steps_s[1])
 
