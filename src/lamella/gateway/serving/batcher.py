@@ -336,7 +336,7 @@ class Batcher:
         self._settle()
 
 
-def _size_bytes(array: Array) -> int:
+def _size_bytes(array: object) -> int:
     """What an array takes in memory; of text, NumPy counts the pointers only. A sequence or map counts for nothing."""
     if not isinstance(array, np.ndarray):
         return 0
