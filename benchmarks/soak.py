@@ -64,7 +64,7 @@ def _settings() -> argparse.Namespace:
 
 
 def _soaked(model: Path, seconds: float, said: Path) -> tuple[list[Sample], list[Finding]]:
-    """Start the server, let everybody call it, and end it while they still do."""
+    """Start the server, let everybody call it, and end it."""
     command = [sys.executable, "-m", "lamella", "serve", str(model), "--port", "0", "--json"]
     with (
         said.open("w") as errors,
