@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -43,7 +44,8 @@ def server(folder: Path, mlp: Path) -> Iterator[Running]:
     sliced = lamella.slice(lamella.load(mlp), folder / "mlp.slices", slices=3)
     lookup = models.lookup(folder / "lookup.onnx")
     strings = models.strings(folder / "strings.onnx")
-    with serving(mlp, f"sliced={sliced.directory}", lookup, strings) as running:
+    sequence = models.sequence(folder / "sequence.onnx")
+    with serving(mlp, f"sliced={sliced.directory}", lookup, strings, sequence) as running:
         yield running
 
 
@@ -80,7 +82,7 @@ def test_the_server_tells_of_itself_and_of_its_models(server: Running) -> None:
     assert config["max_batch_size"] == 64
     assert config["input"] == [{"name": "x", "data_type": "TYPE_FP32", "dims": [32]}]
     index = server.ask("POST", "/v2/repository/index", b'{"ready": true}').json
-    assert {entry["name"] for entry in index} == {"mlp", "sliced", "lookup", "strings"}
+    assert {entry["name"] for entry in index} == {"mlp", "sliced", "lookup", "strings", "sequence"}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,67 @@ def test_a_request_that_is_wrong_fails_alone(server: Running, folder: Path) -> N
     assert {status for number, status in statuses.items() if number % 4} == {200}
     for name, array in wanted.items():
         np.testing.assert_allclose(server.infer("lookup", **good)[name], array, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["priority", "timeout"])
+@pytest.mark.parametrize("value", [10**400, 1 << 64, -1, 1e400, True])
+def test_numbers_that_are_too_large_are_refused_and_take_no_place_in_the_queue(
+    server: Running, name: str, value: float
+) -> None:
+    entry = {"name": "x", "shape": [2, 32], "datatype": "FP32", "data": X.tolist()}
+    body = json.dumps({"inputs": [entry], "parameters": {name: value}}).encode()
+    answer = server.ask("POST", "/v2/models/mlp/infer", body)
+    assert answer.status == 400, answer.body
+    assert f"the parameter `{name}` is no count" in answer.json["error"]
+    waiting = server.ask("GET", "/metrics").body.decode()
+    assert 'lamella_waiting_requests{model="mlp",version="1"} 0.0' in waiting
+
+
+def test_a_sequence_is_no_tensor_and_a_request_answered_later_says_so_too(server: Running) -> None:
+    body, headers = binary({"x": np.ones((2, 3), np.float32)})
+    answer = server.ask("POST", "/v2/models/sequence/infer", body, headers)
+    assert answer.status == 400, answer.body
+    assert "which is no tensor" in answer.json["error"]
+    taken = server.ask("POST", "/v2/models/sequence/infer", body, {**headers, "Prefer": "respond-async"})
+    until = time.monotonic() + 20
+    while (found := server.ask("GET", taken.headers["Location"])).status == 202 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert found.status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"},
+    ],
+)
+def test_a_page_of_somebody_else_may_not_use_the_server(server: Running, headers: dict[str, str]) -> None:
+    refused = server.ask("POST", "/v2/repository/models/mlp/unload", b"", headers)
+    assert refused.status == 403
+    assert "--token-file" in refused.json["hint"]
+    assert server.ask("GET", "/v2/models/mlp").status == 200
+
+
+def test_a_page_of_the_server_itself_may(server: Running) -> None:
+    asked = server.ask("POST", "/v2/repository/index", b"", {"Origin": server.url})
+    assert asked.status == 200
+    port = urlsplit(server.url).port
+    host = {"Host": f"localhost:{port}", "Origin": f"http://localhost:{port}"}
+    assert server.ask("POST", "/v2/repository/index", b"", host).status == 200
+
+
+def test_a_body_that_is_packed_small_is_bounded_unpacked(tmp_path: Path) -> None:
+    with serving(models.mlp(tmp_path / "m.onnx"), "--max-body", "1MB") as server:
+        packed = gzip.compress(b" " * (64 << 20))
+        answer = server.ask("POST", "/v2/models/m/infer", packed, {"Content-Encoding": "gzip"})
+        assert answer.status == 413, answer.body
+        broken = server.ask("POST", "/v2/models/m/infer", b"no gzip", {"Content-Encoding": "gzip"})
+        assert broken.status == 400
+        assert server.infer("m", x=X)
 
 
 def test_prometheus_reads_what_was_done(server: Running) -> None:
@@ -244,6 +307,20 @@ def _pair(rows: np.ndarray) -> tuple[bytes, None]:
     return json.dumps({"inputs": [entry]}).encode(), None
 
 
+def test_a_body_that_does_not_come_does_not_keep_the_server_from_its_end(tmp_path: Path) -> None:
+    with serving(models.mlp(tmp_path / "m.onnx")) as server:
+        place = urlsplit(server.url)
+        with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+            head = "POST /v2/models/m/infer HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n".encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100")  # the server waits for the body
+            connection.sendall(b"{")
+            began_s = time.monotonic()
+            server.stop()
+            assert time.monotonic() - began_s < 15
+            assert connection.recv(1000).startswith(b"HTTP/1.1 503")
+
+
 def test_a_request_may_be_answered_later_and_a_restart_loses_none(tmp_path: Path) -> None:
     path, results = models.mlp(tmp_path / "m.onnx"), tmp_path / "results"
     body, headers = binary({"x": X})
@@ -306,7 +383,7 @@ def test_https(tmp_path: Path) -> None:
 def test_a_client_that_goes_away_leaves_the_queue(server: Running) -> None:
     body, headers = binary({"x": X})
     place = urlsplit(server.url)
-    head = f"POST /v2/models/mlp/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+    head = f"POST /v2/models/mlp/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     for cut in (0, 10, len(body)):
         with socket.create_connection((place.hostname, place.port)) as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from lamella.errors import InputError
 from lamella.gateway.dataplane import BusyError, DeadlineError
-from lamella.gateway.serving.batcher import Batcher
-from lamella.gateway.serving.joining import Layout
+from lamella.gateway.serving.batcher import Batcher, Infer
+from lamella.gateway.serving.joining import Feeds, Layout
 from lamella.gateway.serving.settings import Settings
+from lamella.gateway.serving.statistics import Counts
 from lamella.tensors import Array
 
 BAD = -1.0
@@ -200,3 +202,123 @@ def test_who_goes_first_is_a_matter_of_priority_and_nobody_waits_for_ever() -> N
         return order
 
     assert asyncio.run(run()) == [0, 3, 1, 4, 2]
+
+
+def together(model: Infer, *parts: Feeds, layout: Layout) -> list[dict[str, Array] | BaseException]:
+    """Answers to requests that wait while another one is computed."""
+
+    async def run() -> list[dict[str, Array] | BaseException]:
+        slow = Slow()
+
+        def held(feeds: Feeds) -> dict[str, Array]:
+            assert slow.go.wait(30)
+            return model(feeds)
+
+        batcher = Batcher(held, layout=layout, settings=Settings(max_batch_size=8))
+        first = asyncio.ensure_future(batcher.infer(parts[0]))
+        while not batcher.running:
+            await asyncio.sleep(0)
+        asked = [asyncio.ensure_future(batcher.infer(part)) for part in parts]
+        await asyncio.sleep(0)
+        slow.go.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        await first
+        await batcher.close()
+        return found
+
+    return asyncio.run(run())
+
+
+def test_outputs_whose_rows_do_not_fit_the_requests_are_not_taken_apart() -> None:
+    """What is found in a row may be nothing: no request gets what was found in another's."""
+
+    def found(feeds: Feeds) -> dict[str, Array]:
+        return {"y": feeds["x"][feeds["x"][:, 0] > 0]}
+
+    none, good = together(found, row(-1), row(1), layout=Layout())
+    assert isinstance(good, dict)
+    assert isinstance(none, dict)
+    assert (len(good["y"]), len(none["y"])) == (1, 0)
+
+
+def test_a_table_that_a_request_brings_is_no_part_of_a_batch() -> None:
+    """It has as many rows as the request, by chance; indices of the next request are for its own table."""
+
+    def looked_up(feeds: Feeds) -> dict[str, Array]:
+        return {"y": feeds["table"][feeds["ids"]]}
+
+    parts = [{"ids": np.array([0, 1]), "table": np.array([[number], [number + 1]])} for number in (10, 20)]
+    answers = together(looked_up, *parts, layout=Layout(inputs=frozenset({"ids"})))
+    for number, answer in zip((10, 20), answers, strict=True):
+        assert isinstance(answer, dict)
+        assert answer["y"].tolist() == [[number], [number + 1]]
+
+
+def test_a_defect_in_a_batch_fails_only_the_request_that_has_it() -> None:
+    def model(feeds: Feeds) -> dict[str, Array]:
+        if (feeds["x"] == BAD).any():
+            raise ValueError("not an error of ours")
+        return {"y": feeds["x"]}
+
+    answers = together(model, row(1), row(BAD), row(BAD), layout=Layout())
+    assert isinstance(answers[0], dict)
+    assert isinstance(answers[1], ValueError)
+    assert isinstance(answers[2], ValueError)
+    assert answers[1] is not answers[2]  # each has its own traceback
+
+
+def test_what_was_computed_is_not_kept() -> None:
+    async def run() -> None:
+        batcher = Batcher(lambda feeds: {"y": feeds["x"] + 1}, layout=Layout(), settings=Settings())
+        given = row()
+        kept = weakref.ref(given["x"])
+        await batcher.infer(given)
+        del given
+        async with asyncio.timeout(10):
+            while kept() is not None:
+                await asyncio.sleep(0.001)
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_the_bytes_of_bodies_and_text_count_against_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lamella.gateway.serving.batcher.MOST_WAITING_BYTES", 1000)
+
+    async def run() -> None:
+        slow = Slow()
+        batcher = Batcher(slow, layout=Layout(), settings=Settings())
+        text = {"x": np.array([["x" * 600]], object)}
+        asked = [asyncio.ensure_future(batcher.infer(text))]
+        while not batcher.running:
+            await asyncio.sleep(0)
+        asked.append(asyncio.ensure_future(batcher.infer(text)))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await batcher.infer(text)
+        with pytest.raises(BusyError):
+            await batcher.infer(row(), size_bytes=600)
+        slow.go.set()
+        await asyncio.gather(*asked)
+        await batcher.close()
+
+    asyncio.run(run())
+
+
+def test_batches_of_every_size_are_counted_in_bounded_memory() -> None:
+    counts = Counts()
+    for rows in range(1, 20_000):
+        counts.executed(rows, 1, (0.0, 0.001, 0.0))
+    assert len(counts.batches) < 1100
+    assert sum(count.count for count in counts.batches.values()) == 19_999
+
+
+def test_every_request_of_a_batch_has_taken_as_long_as_the_batch() -> None:
+    """As Triton counts: the time of a request is what it waits and what it is computed."""
+    counts = Counts()
+    counts.executed(8, 4, (0.25, 0.5, 0.0))
+    told = counts.statistics("m", "1", 0)
+    assert (told.compute_infer.count, told.compute_infer.ns) == (4, 2_000_000_000)
+    assert (told.compute_input.count, told.compute_input.ns) == (4, 1_000_000_000)
+    assert (told.batches[8].count, told.batches[8].ns) == (1, 500_000_000)
+    assert counts.busy_s == 0.75

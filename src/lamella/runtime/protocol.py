@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from lamella.errors import InputError
+from lamella.errors import InputError, UnsupportedModelError
 from lamella.tensors import Array, Tensors, TensorSpec, datatype_of
 from lamella.wire import buffer_of, decode_entries, entries_of, entry_of, header_of
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+_MOST_COUNT = (1 << 63) - 1
+"""Of microseconds and of priorities, as the protocol's 64 bits have them."""
+
 _JSON = json.JSONEncoder(allow_nan=False, check_circular=False, separators=(",", ":"))
 
 
@@ -36,6 +39,7 @@ class InferRequest:
         by_reference: Whether outputs that lie in a store may stay there.
         priority: 1 goes first, then 2, and so on; 0 goes as most requests do.
         timeout_us: Microseconds after which nobody waits for the answer any more; None: no such limit.
+        size_bytes: Of the body, which may be more than that of the arrays, and is kept as long as they are.
     """
 
     request_id: str | None
@@ -48,6 +52,7 @@ class InferRequest:
     by_reference: bool = False
     priority: int = 0
     timeout_us: int | None = None
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     request_id = header.get("id")
     if request_id is not None and not isinstance(request_id, str):
         raise InputError("`id` is no text", hint="leave it out, or give a string")
-    return request_of(request_id, inputs, asked, parameters, all_binary=parameters.get("binary_data_output") is True)
+    all_binary = parameters.get("binary_data_output") is True
+    return request_of(request_id, inputs, asked, parameters, all_binary=all_binary, size_bytes=len(body))
 
 
 def request_of(
@@ -90,6 +96,7 @@ def request_of(
     parameters: Mapping[str, object],
     *,
     all_binary: bool,
+    size_bytes: int = 0,
 ) -> InferRequest:
     """A request out of its parts, however they came.
 
@@ -99,6 +106,7 @@ def request_of(
         outputs: The outputs that it wants, each with its parameters; empty: all.
         parameters: Those of the request.
         all_binary: Whether it wants every output as bytes.
+        size_bytes: Of what it came in.
 
     Raises:
         InputError: A parameter makes no sense, or is of an extension that is not here.
@@ -119,6 +127,7 @@ def request_of(
         parameters.get("references") is True,
         _count(parameters, "priority") or 0,
         _count(parameters, "timeout") or None,
+        size_bytes,
     )
 
 
@@ -126,8 +135,10 @@ def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     found = parameters.get(name)
     if found is None:
         return None
-    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
-        raise InputError(f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number from 0 on")
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= _MOST_COUNT:
+        raise InputError(
+            f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number of 63 bits, from 0 on"
+        )
     return found
 
 
@@ -185,6 +196,7 @@ def write_response(
 
     Raises:
         InputError: An output was asked for that there is not.
+        UnsupportedModelError: An output is no tensor.
     """
     entries: list[dict[str, object]] = []
     buffers: list[bytes | memoryview] = []
@@ -214,13 +226,21 @@ def chosen(request: InferRequest, outputs: Tensors) -> Tensors:
 
     Raises:
         InputError: An output was asked for that there is not.
+        UnsupportedModelError: One is no tensor.
     """
     for name in request.outputs:
         if name not in outputs:
             raise InputError(
                 f"the model has no output `{name}`", hint=f"the outputs are {', '.join(map(repr, outputs))}"
             )
-    return {name: outputs[name] for name in request.outputs} if request.outputs else outputs
+    wanted = {name: outputs[name] for name in request.outputs} if request.outputs else outputs
+    for name, array in wanted.items():
+        if not isinstance(array, np.ndarray):
+            raise UnsupportedModelError(
+                f"output `{name}` is a {type(array).__name__}, which is no tensor",
+                hint="ask for other outputs by their names: `outputs` in the request",
+            )
+    return wanted
 
 
 def json_entry(name: str, array: Array) -> dict[str, object]:

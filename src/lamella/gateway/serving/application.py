@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.dataplane import StoppingError
@@ -14,6 +16,7 @@ from lamella.gateway.open_inference import Later, OpenInference, json_response, 
 from lamella.gateway.serving.items import read_items
 from lamella.gateway.serving.metrics import CONTENT_TYPE, exposition
 from lamella.gateway.serving.models import Models
+from lamella.gateway.serving.settings import is_loopback
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -31,11 +34,15 @@ class Application:
         later: Takes requests that are answered later.
         tokens: Callers must send one of them; none: everybody may ask.
         most_body_bytes: Largest body of a request.
+        is_local: Whether only this machine reaches it: web pages in its browsers may do so, and are refused.
     """
 
-    def __init__(self, models: Models, later: Later, *, tokens: Sequence[str], most_body_bytes: int) -> None:
+    def __init__(
+        self, models: Models, later: Later, *, tokens: Sequence[str], most_body_bytes: int, is_local: bool
+    ) -> None:
         self._models, self._later, self._most = models, later, most_body_bytes
-        self._is_stopping = False
+        self._is_stopping, self._is_local = False, is_local
+        self._asked: dict[asyncio.Timeout, web.Request] = {}
         self._tokens = [token.encode() for token in tokens]
 
     def make(self) -> web.Application:
@@ -55,8 +62,11 @@ class Application:
         return app
 
     def stop(self) -> None:
-        """Refuse what comes from now on."""
+        """Refuse what comes from now on, and requests whose bodies are still on their way."""
         self._is_stopping = True
+        for limit, request in self._asked.items():
+            if not request.content.is_eof():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         shown = request.headers.get("Authorization", "")
@@ -64,10 +74,21 @@ class Application:
             refused = _said("a token is needed", "send `Authorization: Bearer TOKEN`", 401)
             refused.headers["WWW-Authenticate"] = "Bearer"
             return refused
+        if self._is_local and not self._tokens and is_from_page(request):
+            return _said(
+                "web pages of others may not use this server",
+                "serve with `--token-file`, or on an address that others reach",
+                403,
+            )
         try:
             if self._is_stopping and request.method == "POST":
-                raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
-            return await handler(request)
+                raise _stopping()
+            async with asyncio.timeout(None) as limit:
+                self._asked[limit] = request
+                try:
+                    return await handler(request)
+                finally:
+                    del self._asked[limit]
         except Exception as error:  # noqa: BLE001  # a caller gets JSON whatever happens; the log has the traceback
             return self._told(error, request)
 
@@ -75,6 +96,8 @@ class Application:
         """An exception as an answer."""
         from aiohttp import web
 
+        if isinstance(error, TimeoutError) and self._is_stopping:
+            return refusal(_stopping())
         if isinstance(error, LamellaError):
             return refusal(error)
         if isinstance(error, web.HTTPRequestEntityTooLarge):
@@ -112,6 +135,26 @@ class Application:
     async def _ready(self, request: web.Request) -> web.Response:
         ready = self._models.is_ready and not self._is_stopping
         return json_response({"ready": ready}, 200 if ready else 503)
+
+
+def is_from_page(request: web.BaseRequest) -> bool:
+    """Whether a web page sends this that is none of this server's own: a browser lets every page ask its own machine.
+
+    A page cannot leave `Origin` out of a request that does something, and one that had its own name lead here shows
+    that in `Host`.
+    """
+    host = request.headers.get("Host", "")
+    origin = request.headers.get("Origin")
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        own = origin is None or urlsplit(origin).netloc == host
+    except ValueError:  # no address at all
+        return True
+    return not own or (bool(host) and not is_loopback(name))
+
+
+def _stopping() -> StoppingError:
+    return StoppingError("the server ends", hint="ask another one, or this one again when it is back")
 
 
 def _said(message: str, hint: str, status: int) -> web.Response:

@@ -16,7 +16,8 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from time import perf_counter
 
-from lamella.errors import LamellaError
+import numpy as np
+
 from lamella.gateway.dataplane import BusyError, DeadlineError
 from lamella.gateway.serving.joining import Feeds, Key, Layout, joins, rows_of
 from lamella.gateway.serving.latency import Curves
@@ -98,13 +99,16 @@ class Batcher:
         self._empty.set()
         self.counts = Counts()
 
-    async def infer(self, feeds: Feeds, *, priority: int = 0, timeout_s: float | None = None) -> dict[str, Array]:
+    async def infer(
+        self, feeds: Feeds, *, priority: int = 0, timeout_s: float | None = None, size_bytes: int = 0
+    ) -> dict[str, Array]:
         """Answer a request; whoever no longer waits for it takes it out of the queue by cancelling this.
 
         Args:
             feeds: Its inputs, of the model's datatypes and shapes.
             priority: 1 goes first, and so on; 0 stands for `USUAL_PRIORITY`.
             timeout_s: Seconds that it may take, in the queue and in the engine.
+            size_bytes: What it takes in memory while it waits, where that is more than its inputs: its body.
 
         Raises:
             BusyError: The queue is full.
@@ -113,11 +117,9 @@ class Batcher:
         """
         started_s = perf_counter()
         self.counts.asked()
-        waiting = self._taken(feeds, started_s)
-        heappush(
-            self._bucket(waiting).items,
-            (started_s + (priority or USUAL_PRIORITY) * _LEVEL_S, next(self._order), waiting),
-        )
+        due_s = started_s + (priority or USUAL_PRIORITY) * _LEVEL_S
+        waiting = self._taken(feeds, max(size_bytes, sum(map(_size_bytes, feeds.values()))), started_s)
+        heappush(self._bucket(waiting).items, (due_s, next(self._order), waiting))
         self._pump_soon()
         try:
             found = await (waiting.answer if timeout_s is None else asyncio.wait_for(waiting.answer, timeout_s))
@@ -157,9 +159,8 @@ class Batcher:
             self._timer.cancel()
         await asyncio.to_thread(self._threads.close)
 
-    def _taken(self, feeds: Feeds, now_s: float) -> _Waiting:
+    def _taken(self, feeds: Feeds, size_bytes: int, now_s: float) -> _Waiting:
         """A place in the queue."""
-        size_bytes = sum(array.nbytes for array in feeds.values())
         full = self._waiting >= self._settings.max_queue_size
         if full or (self._waiting and self._waiting_bytes + size_bytes > MOST_WAITING_BYTES):
             self.counts.refused += 1
@@ -185,10 +186,10 @@ class Batcher:
 
     def _drain_s(self) -> float:
         """Seconds until those that wait now are answered, about."""
-        done = self.counts.compute_infer
-        if not done.count:
+        done = self.counts.compute_infer.count
+        if not done:
             return 1.0
-        return max(1.0, self._waiting * (done.s / done.count) / self._settings.instances)
+        return max(1.0, self._waiting * (self.counts.busy_s / done) / self._settings.instances)
 
     def _left(self, waiting: _Waiting) -> None:
         """Whoever asked has gone: its place is free, where it was still in the queue."""
@@ -299,9 +300,9 @@ class Batcher:
             inferred_s = perf_counter()
             results: Sequence[dict[str, Array] | Exception] = self._layout.split(outputs, parts)
         except Exception as error:  # noqa: BLE001  # it goes to whoever asked
-            if len(batch) > 1 and isinstance(error, LamellaError):
+            if len(batch) > 1:
                 return _Outcome([self._alone(waiting) for waiting in batch], (0.0, perf_counter() - started_s, 0.0))
-            return _Outcome([error] * len(batch), (0.0, perf_counter() - started_s, 0.0))
+            return _Outcome([error], (0.0, perf_counter() - started_s, 0.0))
         ended_s = perf_counter()
         return _Outcome(results, (joined_s - started_s, inferred_s - joined_s, ended_s - inferred_s))
 
@@ -333,3 +334,11 @@ class Batcher:
                 waiting.answer.set_result(result)
         self._last_end_s = perf_counter()
         self._settle()
+
+
+def _size_bytes(array: object) -> int:
+    """What an array takes in memory; of text, NumPy counts the pointers only. A sequence or map counts for nothing."""
+    if not isinstance(array, np.ndarray):
+        return 0
+    text = sum(map(len, array.ravel().tolist())) if array.dtype.kind == "O" else 0
+    return array.nbytes + text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lamella.errors import EngineError
 from lamella.tensors import Array
 
 Feeds = Mapping[str, Array]
@@ -23,11 +24,13 @@ class Layout:
 
     Attributes:
         joins: Whether they are at all.
+        inputs: With which this was tried. A request that brings others, such as weights, goes alone; empty: none does.
         padded: Inputs whose second dimension is a text's length: they are filled up with zeros.
         cropped: Outputs whose second dimension is that length.
     """
 
     joins: bool = True
+    inputs: frozenset[str] = frozenset()
     padded: frozenset[str] = frozenset()
     cropped: frozenset[str] = frozenset()
 
@@ -38,7 +41,9 @@ class Layout:
         return (True, *((name, feeds[name].dtype, self._shape(name, feeds[name])) for name in sorted(feeds)))
 
     def _is_regular(self, feeds: Feeds) -> bool:
-        """Whether all inputs have as many rows, and the same length where they are padded."""
+        """Whether it has the inputs that were tried, all with as many rows, and one length where they are padded."""
+        if self.inputs and feeds.keys() != self.inputs:
+            return False
         rows = {array.shape[0] if array.ndim else 0 for array in feeds.values()}
         lengths = {feeds[name].shape[1] for name in self.padded if name in feeds}
         return len(rows) == 1 and min(rows) > 0 and len(lengths) < 2
@@ -68,9 +73,14 @@ class Layout:
         return joined
 
     def split(self, outputs: Mapping[str, Array], parts: Sequence[Feeds]) -> list[dict[str, Array]]:
-        """The outputs of each request: views of the batch's."""
+        """The outputs of each request: views of the batch's.
+
+        Raises:
+            EngineError: An output has not as many rows as the batch: nobody knows whose they are.
+        """
         if len(parts) == 1:
             return [dict(outputs)]
+        self._check_rows(outputs, sum(rows_of(part) for part in parts))
         found: list[dict[str, Array]] = []
         start = 0
         for part in parts:
@@ -85,6 +95,14 @@ class Layout:
             start = end
         return found
 
+    def _check_rows(self, outputs: Mapping[str, Array], rows: int) -> None:
+        for name, array in outputs.items():
+            if output_rows(array) != rows:
+                raise EngineError(
+                    f"output `{name}` of a batch of {rows} rows has {output_rows(array)}",
+                    hint="serve the model with `--max-batch-size 1`",
+                )
+
     def _length(self, part: Feeds) -> int | None:
         return next((part[name].shape[1] for name in self.padded if name in part), None)
 
@@ -92,6 +110,11 @@ class Layout:
 def rows_of(feeds: Feeds) -> int:
     """Rows of a request that may be put together with others."""
     return len(next(iter(feeds.values())))
+
+
+def output_rows(output: object) -> int:
+    """How many an output has; a sequence or map has none."""
+    return len(output) if isinstance(output, np.ndarray) and output.ndim else 0
 
 
 def joins(key: Key) -> bool:

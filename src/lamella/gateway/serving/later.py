@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 
-from lamella.errors import LamellaError
-from lamella.gateway.dataplane import BusyError, DataPlane
+from lamella.errors import LamellaError, RemoteError
+from lamella.gateway.dataplane import BusyError, DataPlane, StoppingError
 from lamella.gateway.faults import fault
 from lamella.gateway.jobs import Jobs
 from lamella.gateway.open_inference import answered, status_of
 from lamella.runtime.message import Message
 
 _ROUND_S, _PAUSE_S = 60.0, 0.1
+_log = logging.getLogger("lamella.serve")
 
 
 class LaterAnswers:
@@ -25,7 +27,7 @@ class LaterAnswers:
     """
 
     def __init__(self, plane: DataPlane, folder: Path) -> None:
-        self._plane, self._loop = plane, asyncio.get_running_loop()
+        self._plane, self._loop, self._is_closing = plane, asyncio.get_running_loop(), False
         self._jobs = Jobs(folder, self._run)
         self._jobs.resume()
         self._expiring = self._loop.create_task(self._expire())
@@ -35,7 +37,10 @@ class LaterAnswers:
 
         Raises:
             TooManyRequestsError: Too many are waiting.
+            StoppingError: The server ends.
         """
+        if self._is_closing:  # its body has come since
+            raise StoppingError("the server ends", hint="ask another one, or this one again when it is back")
         message = Message({"model": model, "version": version, "header_length": header_length}, body)
         return await asyncio.to_thread(self._jobs.submit, message)
 
@@ -49,6 +54,7 @@ class LaterAnswers:
 
     async def close(self) -> None:
         """Wait for what is under way; what has not begun stays in the folder."""
+        self._is_closing = True
         self._expiring.cancel()
         await asyncio.to_thread(self._jobs.close)
 
@@ -72,6 +78,10 @@ class LaterAnswers:
                 await asyncio.sleep(_PAUSE_S)
             except LamellaError as error:
                 return Message({"status": status_of(error)}, json.dumps(fault(error)).encode())
+            except Exception:  # noqa: BLE001  # else nobody would ever have a result; the log has the traceback
+                _log.exception("cannot answer what was asked of `%s`", model)
+                defect = RemoteError("the server has a defect", hint="see what it says on stderr")
+                return Message({"status": 500}, json.dumps(fault(defect)).encode())
 
     async def _expire(self) -> None:
         while True:

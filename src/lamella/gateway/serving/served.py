@@ -61,7 +61,11 @@ def load_model(path: Path, settings: Settings) -> Loaded:
     )
     largest = settings.max_batch_size or LARGEST_BATCH
     subject = Subject(pipeline.infer, pipeline.inputs, pipeline.outputs, pipeline.index_bounds)
-    return Loaded(pipeline, try_out(subject, largest=largest, padding=settings.padding))
+    try:
+        return Loaded(pipeline, try_out(subject, largest=largest, padding=settings.padding))
+    except BaseException:
+        pipeline.close()
+        raise
 
 
 class Served:
@@ -93,7 +97,9 @@ class Served:
         """Answer a request, as the data plane says."""
         feeds = check_feeds(request.inputs, self._pipeline.inputs, self._pipeline.optional_inputs)
         timeout_s = None if request.timeout_us is None else request.timeout_us / 1e6
-        outputs = await self._batcher.infer(feeds, priority=request.priority, timeout_s=timeout_s)
+        outputs = await self._batcher.infer(
+            feeds, priority=request.priority, timeout_s=timeout_s, size_bytes=request.size_bytes
+        )
         return Answer(outputs, self.version, request.request_id or request_id)
 
     async def answer(self, items: Sequence[Item]) -> list[TaskAnswer]:

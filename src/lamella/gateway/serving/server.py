@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
@@ -20,7 +19,7 @@ from lamella.gateway import grpc
 from lamella.gateway.serving.application import Application
 from lamella.gateway.serving.later import LaterAnswers
 from lamella.gateway.serving.models import Models
-from lamella.gateway.serving.settings import Settings
+from lamella.gateway.serving.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -61,11 +60,7 @@ class Listening:
     @property
     def is_open_to_others(self) -> bool:
         """Whether other machines may ask, and need no token for it."""
-        try:
-            is_loopback = ip_address(self.host).is_loopback
-        except ValueError:  # a name
-            is_loopback = self.host == "localhost"
-        return not is_loopback and not self.tokens
+        return not is_loopback(self.host) and not self.tokens
 
     def context(self) -> ssl.SSLContext | None:
         """TLS, where it is wanted.
@@ -122,7 +117,11 @@ class Server:
             await self.models.load(name)
         self._later = LaterAnswers(self.models, self._results())
         self._application = Application(
-            self.models, self._later, tokens=self._listening.tokens, most_body_bytes=self._listening.most_body_bytes
+            self.models,
+            self._later,
+            tokens=self._listening.tokens,
+            most_body_bytes=self._listening.most_body_bytes,
+            is_local=is_loopback(self._listening.host),
         )
         self._runner = web.AppRunner(
             self._application.make(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from lamella.engines.base import Precision
 from lamella.engines.opening import EngineName
@@ -17,6 +18,14 @@ MOST_WAITING = 1000
 
 MOST_WAITING_BYTES = 1 << 30
 """Bytes of inputs that wait at most."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is that of this machine for itself."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,10 @@ LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 
 """Answers are counted by the least of these that they did not take longer than."""
 
 
+_MOST_SIZES = 1024
+"""Larger batches are counted with those of the next power of two: callers choose how many rows they send."""
+
+
 @dataclass(slots=True)
 class Count:
     """How often, and seconds in all."""
@@ -33,10 +37,15 @@ class Count:
 
 @dataclass(slots=True)
 class Counts:
-    """Everything that is counted for a version of a model. Touched by the event loop only."""
+    """Everything that is counted for a version of a model. Touched by the event loop only.
+
+    Times are by request, as Triton's are: each of a batch has taken as long as the batch, which `batches` and `busy_s`
+    count once.
+    """
 
     last_s: float = 0.0
     rows: int = 0
+    busy_s: float = 0.0
     executions: int = 0
     refused: int = 0
     cancelled: int = 0
@@ -63,8 +72,10 @@ class Counts:
         self.rows += rows
         self.executions += 1
         for count, s in zip((self.compute_input, self.compute_infer, self.compute_output), steps_s, strict=True):
-            count.add(s, requests)
-        self.batches.setdefault(rows, Count()).add(steps_s[1])
+            count.add(s * requests, requests)
+        self.busy_s += sum(steps_s)
+        size = rows if rows <= _MOST_SIZES else 1 << (rows - 1).bit_length()
+        self.batches.setdefault(size, Count()).add(steps_s[1])
 
     def statistics(self, model: str, version: str, waiting: int) -> Statistics:
         """As the data plane tells it."""

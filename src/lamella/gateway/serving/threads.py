@@ -36,6 +36,7 @@ class Threads:
     def _work(self) -> None:
         while (work := self._queue.get()) is not None:
             work()
+            del work  # else inputs and outputs of the last batch stay until the next one comes
 
     def close(self) -> None:
         """Wait for what was submitted, and end the threads."""

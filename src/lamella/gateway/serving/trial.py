@@ -1,19 +1,20 @@
 """What is found out about a model when it is loaded: whether requests may be computed together, and what that brings.
 
 Batching must never change an answer. Whether it does is no matter of shapes alone: an operator may work across rows, as
-the scale of a dynamically quantised tensor does. So it is tried: two made-up requests alone, then both together.
+the scale of a dynamically quantised tensor does. So it is tried: two made-up requests alone, then both together. Each
+comes first once, since an operator may carry something from a row to those behind it, or put rows in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 
 from lamella.errors import EngineError, InputError, LamellaError
-from lamella.gateway.serving.joining import Feeds, Layout
+from lamella.gateway.serving.joining import Feeds, Layout, output_rows, rows_of
 from lamella.graph.samples import sample_inputs
 from lamella.tensors import Array, TensorSpec
 
@@ -63,7 +64,7 @@ class Subject:
     bounds: Mapping[str, int]
 
     def sample(self, seed: int, sizes: Mapping[str, int]) -> dict[str, Array]:
-        """A made-up request of one row."""
+        """A made-up request."""
         return sample_inputs(self.inputs, bounds=self.bounds, seed=seed, given=sizes)
 
 
@@ -78,12 +79,12 @@ def try_out(subject: Subject, *, largest: int, padding: bool) -> Trial:
     if largest < 2:
         return Trial(Layout(joins=False))
     try:
-        reason = _fixed(subject) or _differs(subject, Layout(), _pair(subject))
+        reason = _fixed(subject) or _mixes(subject)
     except LamellaError as error:
         reason = f"made-up requests fail: {error.message}"
     if reason:
         return Trial(Layout(joins=False), reason)
-    layout, reason = _padding(subject) if padding else (Layout(), "")
+    layout, reason = _padding(subject) if padding else (_layout(subject), "")
     return Trial(layout, reason, _measured(subject, largest))
 
 
@@ -98,9 +99,33 @@ def _fixed(subject: Subject) -> str:
     return ""
 
 
+def _layout(subject: Subject) -> Layout:
+    return Layout(inputs=frozenset(spec.name for spec in subject.inputs))
+
+
+def _mixes(subject: Subject) -> str:
+    """How requests get into each other's answers when they are put together; empty: they do not."""
+    one, two = _pair(subject)
+    layout, other = _layout(subject), _with_zeros(subject, two)
+    reason = _differs(subject, layout, [one, two]) or _differs(subject, layout, [two, one])
+    return reason or ("" if other is None else _differs(subject, layout, [one, other]))
+
+
+def _with_zeros(subject: Subject, feeds: Feeds) -> Feeds | None:
+    """Made-up whole numbers are ones in every request, which shows nothing; None where they may not be zeros."""
+    whole = [name for name, array in feeds.items() if array.dtype.kind in "iu" and name not in subject.bounds]
+    zeros = {**feeds, **{name: np.zeros_like(feeds[name]) for name in whole}}
+    try:
+        subject.infer(zeros)
+    except LamellaError:
+        return None
+    return zeros if whole else None
+
+
 def _pair(subject: Subject) -> list[dict[str, Array]]:
-    sizes = {spec.shape[0]: 1 for spec in subject.inputs if spec.shape and isinstance(spec.shape[0], str)}
-    soft, loud = (subject.sample(seed, sizes) for seed in (1, 2))
+    """Two requests, the first of one row, the second of two."""
+    names = [spec.shape[0] for spec in subject.inputs if spec.shape and isinstance(spec.shape[0], str)]
+    soft, loud = (subject.sample(seed, dict.fromkeys(names, rows)) for seed, rows in ((1, 1), (2, 2)))
     louder = {
         name: (array * _LOUDER).astype(array.dtype) if array.dtype.kind == "f" else array
         for name, array in loud.items()
@@ -114,19 +139,15 @@ def _differs(subject: Subject, layout: Layout, parts: Sequence[Feeds]) -> str:
         return "its inputs have different numbers of rows"
     alone = [subject.infer(part) for part in parts]
     together = subject.infer(layout.join(parts))
-    for name, array in together.items():
-        if _rows(array) != len(parts):
-            return f"output `{name}` has no row for each request"
+    rows = [rows_of(part) for part in parts]
+    for name in together:
+        if [output_rows(answer[name]) for answer in (*alone, together)] != [*rows, sum(rows)]:
+            return f"output `{name}` has no row for each row of a request"
     for found, wanted in zip(layout.split(together, parts), alone, strict=True):
         for name, array in wanted.items():
             if not _equal(found[name], array):
                 return f"output `{name}` of a request depends on the others in its batch"
     return ""
-
-
-def _rows(output: object) -> int:
-    """How many an output has; a sequence or map has none."""
-    return len(output) if isinstance(output, np.ndarray) and output.ndim else 0
 
 
 def _equal(found: Array, wanted: Array) -> bool:
@@ -145,17 +166,19 @@ def _padding(subject: Subject) -> tuple[Layout, str]:
     masks = [spec for spec in subject.inputs if "mask" in spec.name.lower() and len(spec.shape or ()) > 1]
     length = masks[0].shape[1] if masks and masks[0].shape else None
     if not isinstance(length, str):
-        return Layout(), ""
+        return _layout(subject), ""
     padded = frozenset(spec.name for spec in subject.inputs if len(spec.shape or ()) > 1 and spec.shape[1] == length)  # type: ignore[index]
     try:
         parts = [subject.sample(seed, {length: size}) for seed, size in ((1, _SHORT), (2, _LONG))]
-        layout = Layout(padded=padded, cropped=_following(subject, parts))
+        layout = replace(_layout(subject), padded=padded, cropped=_following(subject, parts))
         key = layout.key(parts[0])
         reason = "" if key[0] else "its inputs have different lengths"
         reason = reason or _differs_padded(subject, layout, parts)
     except (InputError, EngineError) as error:
         reason = f"made-up requests fail: {error.message}"
-    return (Layout(), f"texts of different lengths are not put together: {reason}") if reason else (layout, "")
+    if reason:
+        return _layout(subject), f"texts of different lengths are not put together: {reason}"
+    return layout, ""
 
 
 def _following(subject: Subject, parts: Sequence[Feeds]) -> frozenset[str]:
@@ -165,7 +188,7 @@ def _following(subject: Subject, parts: Sequence[Feeds]) -> frozenset[str]:
 
 
 def _outputs_lengths(outputs: Mapping[str, Array]) -> dict[str, int]:
-    return {name: array.shape[1] for name, array in outputs.items() if _rows(array) and array.ndim > 1}
+    return {name: array.shape[1] for name, array in outputs.items() if output_rows(array) and array.ndim > 1}
 
 
 def _differs_padded(subject: Subject, layout: Layout, parts: Sequence[Feeds]) -> str:
@@ -185,7 +208,10 @@ def _measured(subject: Subject, largest: int) -> dict[int, float]:
     began_s, size = perf_counter(), 1
     while size <= largest:
         feeds = {name: np.concatenate([array] * size) for name, array in one.items()}
-        subject.infer(feeds)  # the engine sets memory aside for the new shape
+        try:
+            subject.infer(feeds)  # the engine sets memory aside for the new shape
+        except LamellaError:
+            break  # it does not take so many
         started_s = perf_counter()
         subject.infer(feeds)
         ended_s = perf_counter()

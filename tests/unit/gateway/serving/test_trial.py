@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lamella
+from lamella.gateway.serving.joining import joins
 from lamella.gateway.serving.trial import Subject, Trial, try_out
 
 
@@ -69,6 +71,71 @@ def test_dynamic_quantisation_over_all_rows_is_not(tmp_path: Path) -> None:
     assert "depends on the others in its batch" in tried.reason
 
 
+def test_whole_numbers_with_a_mean_over_the_batch_are_not(tmp_path: Path) -> None:
+    """Made-up whole numbers are ones: two requests that are equal show nothing."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=FLOAT),
+        helper.make_node("ReduceMean", ["f"], ["m"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["f", "m"], ["y"]),
+    ]
+    path = _model(tmp_path / "m.onnx", nodes, inputs={"x": (INT, ["n", 4])}, outputs={"y": (FLOAT, ["n", 4])})
+    assert not _tried(path).layout.joins
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_rows_put_in_order_are_not(tmp_path: Path, largest: int) -> None:
+    """Whichever of two requests comes first, by chance they may be in order already."""
+    nodes = [helper.make_node("TopK", ["x", "k"], ["y", "i"], axis=0, largest=largest)]
+    nodes.insert(0, helper.make_node("Shape", ["x"], ["k"], start=0, end=1))
+    path = _model(tmp_path / "m.onnx", nodes, inputs={"x": (FLOAT, ["n", 1])}, outputs={"y": (FLOAT, ["n", 1])})
+    assert not _tried(path).layout.joins
+
+
+def test_a_table_among_the_inputs_is_not(tmp_path: Path) -> None:
+    node = helper.make_node("Gather", ["table", "ids"], ["y"])
+    path = _model(
+        tmp_path / "m.onnx",
+        [node],
+        inputs={"table": (FLOAT, ["m", 3]), "ids": (INT, ["n"])},
+        outputs={"y": (FLOAT, ["n", 3])},
+    )
+    assert not _tried(path).layout.joins
+
+
+def test_requests_with_a_weight_of_their_own_are_not(tmp_path: Path) -> None:
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    path = _model(
+        tmp_path / "m.onnx", [node], inputs={"x": (FLOAT, ["n", 4])}, outputs={"y": (FLOAT, ["n", 3])}, w=WEIGHTS
+    )
+    layout = _tried(path).layout
+    x = np.ones((4, 4), np.float32)
+    assert joins(layout.key({"x": x}))
+    assert not joins(layout.key({"x": x, "w": WEIGHTS}))
+
+
+def test_a_size_that_fails_ends_the_measuring_and_no_more(tmp_path: Path) -> None:
+    """A table of positions as long as the largest batch that the model can take."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["n"], start=0, end=1),
+        helper.make_node("Slice", ["positions", "zero", "n"], ["some"]),
+        helper.make_node("Mul", ["some", "nothing"], ["none"]),
+        helper.make_node("Add", ["x", "none"], ["y"]),
+    ]
+    path = _model(
+        tmp_path / "m.onnx",
+        nodes,
+        inputs={"x": (FLOAT, ["n", 4])},
+        outputs={"y": (FLOAT, ["n", 4])},
+        positions=np.ones((6, 4), np.float32),
+        zero=np.array([0]),
+        nothing=np.zeros(1, np.float32),
+    )
+    tried = _tried(path)
+    assert tried.layout.joins
+    assert tried.measured_ms is not None
+    assert set(tried.measured_ms) <= {1, 2, 4}
+
+
 def test_a_fixed_batch_is_not(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     path = _model(tmp_path / "m.onnx", [node], inputs={"x": (FLOAT, [1, 4])}, outputs={"y": (FLOAT, [1, 3])}, w=WEIGHTS)
@@ -78,7 +145,7 @@ def test_a_fixed_batch_is_not(tmp_path: Path) -> None:
 def test_an_output_without_rows_is_not(tmp_path: Path) -> None:
     node = helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])
     path = _model(tmp_path / "m.onnx", [node], inputs={"x": (FLOAT, ["n", 4])}, outputs={"y": (FLOAT, ["a", "b"])})
-    assert _tried(path).reason == "output `y` has no row for each request"
+    assert _tried(path).reason == "output `y` has no row for each row of a request"
 
 
 def test_nothing_is_tried_where_one_row_is_the_most(tmp_path: Path) -> None:
