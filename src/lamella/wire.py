@@ -285,7 +285,7 @@ def _from_json(entry: Mapping[str, object], name: str, kind: Datatype, shape: tu
     try:
         array = array_from(entry["data"], kind).reshape(shape)
         if kind.name == "BYTES":
-            "".join(array.flat).encode()  # JSON can hold half a character, which is no text
+            "".join(array.ravel().tolist()).encode()  # JSON can hold half a character, which is no text
         return array
     except KeyError as error:
         raise InputError(

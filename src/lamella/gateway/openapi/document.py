@@ -27,7 +27,7 @@ _WRONG: Mapping[int, str] = {
 _BODY = (400, 413, 503)
 """What can be wrong with any request that has a body."""
 
-Responses = dict[str, object]
+Responses = Mapping[str, object]
 
 
 def document(models: Sequence[ModelInfo], *, needs_token: bool) -> dict[str, object]:
@@ -160,7 +160,7 @@ class _Described:
     def _answers(self, good: Responses, *wrong: int) -> Responses:
         """Good answers, and those that something wrong gets."""
         statuses = {*wrong, 400, 500, *((401,) if self._needs_token else ())}
-        return good | {str(status): reference(f"E{status}", "responses") for status in sorted(statuses)}
+        return {**good, **{str(status): reference(f"E{status}", "responses") for status in sorted(statuses)}}
 
 
 _SEGMENT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^/]+$"}
@@ -178,9 +178,14 @@ def _open(operation: dict[str, object]) -> dict[str, object]:
 def _parameter(
     name: str, place: str, about: str, *, schema: Schema | None = None, examples: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    content = {"name": name, "in": place, "description": about, "schema": schema or {"type": "string"}}
-    required = {"required": True} if place == "path" else {}
-    return content | required | ({"examples": dict(examples)} if examples else {})
+    return {
+        "name": name,
+        "in": place,
+        "description": about,
+        "schema": schema or {"type": "string"},
+        **({"required": True} if place == "path" else {}),
+        **({"examples": dict(examples)} if examples else {}),
+    }
 
 
 def _json(about: str, schema: str) -> dict[str, object]:
