@@ -105,6 +105,8 @@ def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     found = parameters.get(name)
     if found is None:
         return None
+    if isinstance(found, float) and found.is_integer():  # JSON knows one kind of number only
+        found = int(found)
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 1 << 63:
         raise InputError(
             f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number from 0 on, in 63 bits"

@@ -55,12 +55,13 @@ _TENSOR: dict[str, Schema] = {
     },
     "data": _DATA,
 }
+_63_BITS = {"minimum": 0, "maximum": (1 << 63) - 1}
 _ASKED: Schema = {
     "type": ["object", "null"],
     "properties": {
         "binary_data_output": _of(["boolean", "null"], "whether every output comes as bytes behind the JSON"),
-        "priority": _of(["integer", "null"], "1 goes first, then 2, and so on; 5 is usual", minimum=0),
-        "timeout": _of(["integer", "null"], "microseconds after which nobody waits any more: 504", minimum=0),
+        "priority": _of(["integer", "null"], "1 goes first, then 2, and so on; 5 is usual", **_63_BITS),
+        "timeout": _of(["integer", "null"], "microseconds after which nobody waits any more: 504", **_63_BITS),
     },
 }
 _WANTED: Schema = shaped(
