@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -45,7 +46,8 @@ def schemathesis(source: str | Path, *options: str) -> subprocess.CompletedProce
         *(sys.executable, "-m", "schemathesis.cli", "run", str(source), "--seed", "0", "--request-timeout", "30"),
         *("--header", f"Authorization: {TOKEN['Authorization']}", "--no-color", "--warnings", "off", *options),
     ]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    with TemporaryDirectory() as folder:  # it remembers what failed where it runs, and begins with that
+        return subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 def hold_to_the_document(server: Running, *options: str) -> None:
