@@ -293,6 +293,8 @@ def _described(entry: Mapping[str, object]) -> tuple[str, Datatype, tuple[int, .
 
 def _binary_size(entry: Mapping[str, object], name: str) -> int | None:
     parameters = entry.get("parameters")
+    if not isinstance(parameters, dict | None):
+        raise InputError(f"the `parameters` of tensor `{name}` are no object", hint="see the Open Inference Protocol")
     size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
     if size is not None and (type(size) is not int or size < 0):
         raise InputError(f"tensor `{name}` has no valid `binary_data_size`", hint="give a number of bytes")
@@ -302,7 +304,10 @@ def _binary_size(entry: Mapping[str, object], name: str) -> int | None:
 def _from_json(entry: Mapping[str, object], name: str, kind: Datatype, shape: tuple[int, ...]) -> Array:
     """A tensor whose elements stand in the JSON, nested or flat."""
     try:
-        return array_from(entry["data"], kind).reshape(shape)
+        array = array_from(entry["data"], kind).reshape(shape)
+        if kind.name == "BYTES":
+            "".join(array.ravel().tolist()).encode()  # JSON can hold half a character, which is no text
+        return array
     except KeyError as error:
         raise InputError(
             f"tensor `{name}` has neither `data` nor `binary_data_size`", hint="give one of the two"

@@ -124,13 +124,15 @@ class OpenInference:
     async def _index(self, request: web.Request) -> web.Response:
         assert self._repository is not None
         wanted = await read_json(request)
+        if not isinstance(wanted.get("ready"), bool | None):
+            raise InputError("`ready` is neither true nor false", hint="give one of them, or leave it out")
         entries = await self._repository.index()
         return json_response(documents.index(entries, only_ready=wanted.get("ready") is True))
 
     async def _load(self, request: web.Request) -> web.Response:
         assert self._repository is not None
         wanted = await read_json(request)
-        if wanted.get("parameters"):
+        if wanted.get("parameters") not in (None, {}):
             raise InputError(
                 "what is loaded is what the server was started with: `parameters` are not taken",
                 hint="start the server with other flags, or put other files in the place of the model's",

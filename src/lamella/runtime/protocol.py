@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,7 +79,8 @@ def read_request(body: bytes, header_length: str | None) -> InferRequest:
     header = header_of(view[:end])
     inputs = decode_entries(entries_of(header), view[end:])
     parameters = _object(header.get("parameters"), "parameters")
-    wanted = header.get("outputs") or []
+    _check_flag(parameters, "binary_data_output")
+    wanted = [] if header.get("outputs") is None else header["outputs"]
     if not isinstance(wanted, list) or not all(isinstance(o, dict) and isinstance(o.get("name"), str) for o in wanted):
         raise InputError("`outputs` is no list of objects with a `name`", hint="see the Open Inference Protocol")
     asked = {entry["name"]: _object(entry.get("parameters"), "parameters") for entry in wanted}
@@ -135,6 +137,8 @@ def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     found = parameters.get(name)
     if found is None:
         return None
+    if isinstance(found, float) and found.is_integer():  # JSON knows one kind of number only
+        found = int(found)
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= _MOST_COUNT:
         raise InputError(
             f"the parameter `{name}` is no count: {found!r:.40}", hint="give a whole number of 63 bits, from 0 on"
@@ -142,8 +146,17 @@ def _count(parameters: Mapping[str, Any], name: str) -> int | None:
     return found
 
 
+def _check_flag(parameters: Mapping[str, Any], name: str) -> None:
+    """To take `"true"` for false would be an answer that nobody asked for."""
+    found = parameters.get(name)
+    if not (found is None or isinstance(found, bool)):
+        raise InputError(f"the parameter `{name}` is neither true nor false: {found!r:.40}", hint="give one of them")
+
+
 def _refuse_extensions(parameters: Collection[Mapping[str, Any]]) -> None:
     """These of Triton's extensions change what an output is: to leave them out of account would be a wrong answer."""
+    for its in parameters:
+        _check_flag(its, "binary_data")
     for name in ("classification", "shared_memory_region"):
         if any(name in its for its in parameters):
             raise InputError(
@@ -155,10 +168,7 @@ def _refuse_extensions(parameters: Collection[Mapping[str, Any]]) -> None:
 def _header_end(body: bytes, header_length: str | None) -> int:
     if header_length is None:
         return len(body)
-    try:
-        end = int(header_length)
-    except ValueError:
-        end = -1
+    end = int(header_length) if re.fullmatch("[0-9]{1,18}", header_length) else -1
     if not 0 <= end <= len(body):
         raise InputError(
             f"`{HEADER_LENGTH}: {header_length}` does not fit a body of {len(body)} bytes",

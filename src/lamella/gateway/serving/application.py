@@ -13,16 +13,18 @@ from lamella.errors import LamellaError, RemoteError
 from lamella.gateway.dataplane import StoppingError
 from lamella.gateway.faults import fault
 from lamella.gateway.open_inference import Later, OpenInference, json_response, read_body, refusal
+from lamella.gateway.openapi.document import document
 from lamella.gateway.serving.items import read_items
 from lamella.gateway.serving.metrics import CONTENT_TYPE, exposition
 from lamella.gateway.serving.models import Models
 from lamella.gateway.serving.settings import is_loopback
+from lamella.gateway.web import page
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 _log = logging.getLogger("lamella.serve")
-_OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
+_OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready", "/docs"})
 Handler = Callable[["web.Request"], Awaitable["web.StreamResponse"]]
 
 
@@ -56,6 +58,7 @@ class Application:
         app = web.Application(middlewares=[guard], client_max_size=self._most)
         app.add_routes([web.get("/v2/health/live", self._live), web.get("/v2/health/ready", self._ready)])
         app.add_routes([web.get("/metrics", self._metrics)])
+        app.add_routes([web.get("/openapi.json", self._document), web.get("/docs", self._docs)])
         for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
             app.add_routes([web.post(f"{model}/answer", self._answer)])
         app.add_routes(OpenInference(self._models, self._models, self._later).routes())
@@ -103,7 +106,10 @@ class Application:
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             return _said(f"the body is larger than {self._most} bytes", "send less at a time", 413)
         if isinstance(error, web.HTTPException):
-            return _said((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
+            said = _said((error.reason or "").lower(), "see the Open Inference Protocol", error.status)
+            if isinstance(error, web.HTTPMethodNotAllowed):
+                said.headers["Allow"] = ",".join(sorted(error.allowed_methods))
+            return said
         if isinstance(error, (web.RequestPayloadError, ConnectionError)):
             return _said(f"the body cannot be read: {error}", "check its length and `Content-Encoding`", 400)
         _log.error("cannot answer %s %s", request.method, request.path, exc_info=error)
@@ -128,6 +134,14 @@ class Application:
 
         text = exposition(await self._models.statistics(None, None))
         return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+    async def _document(self, request: web.Request) -> web.Response:
+        entries = await self._models.index()
+        ready = [await self._models.info(entry.model, None) for entry in entries if entry.state == "READY"]
+        return json_response(document(ready, needs_token=bool(self._tokens)))
+
+    async def _docs(self, request: web.Request) -> web.Response:
+        return page("docs.html")
 
     async def _live(self, request: web.Request) -> web.Response:
         return json_response({"live": True})
