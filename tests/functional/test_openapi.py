@@ -162,7 +162,7 @@ def test_every_route_is_documented_and_no_other(document: Any, tmp_path: Path) -
         known = Models({})
         later = LaterAnswers(known, tmp_path)
         try:
-            app = Application(known, later, tokens=(), most_body_bytes=1).make()
+            app = Application(known, later, tokens=(), is_local=True, most_body_bytes=1).make()
             return {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
         finally:
             await later.close()

@@ -101,6 +101,7 @@ class _Described:
 
         return {
             f"{path}/infer": {"post": self._infer(suffix), "parameters": parameters},
+            f"{path}/answer": {"post": self._answer(suffix), "parameters": parameters},
             path: get("metadata", "Inputs and outputs of a model.", "Model"),
             f"{path}/ready": get("modelReady", "Whether a model answers.", "ModelReady"),
             f"{path}/config": get("configuration", "A model's configuration, as Triton has it.", "Configuration"),
@@ -121,6 +122,14 @@ class _Described:
                 "content": {_JSON: {**request, "examples": examples} if examples else request, _BYTES: {}},
             },
         }
+
+    def _answer(self, suffix: str) -> dict[str, object]:
+        summary = "What a model's task makes of images, texts and questions."
+        answers = self._answers({"200": _json("An answer for each item.", "Answers")}, *_BODY, 404, 429, 501)
+        text: Schema = {"schema": {"type": "string", "minLength": 1}}
+        content = {_JSON: {"schema": reference("Items")}, _TEXT: text, "image/*": {}, _BYTES: {}}
+        body = {"required": True, "description": "One item as it is, or several in JSON.", "content": content}
+        return {**_operation(f"answer{suffix}", "models", summary, answers), "requestBody": body}
 
     def _of_server(self) -> dict[str, object]:
         """What the server says of itself."""

@@ -150,6 +150,12 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Nothing": _of("object", maxProperties=0),
     "Taken": shaped({"id": _of("string", pattern="^[0-9a-f]{32}$"), "status": _of("string", const="running")}),
+    "Items": {
+        "type": ["string", "object"],
+        "description": "an item: a text, or what a task asks for (`question`, `context`); or several: `items`",
+        "properties": {"items": {"type": "array", "items": _of(["string", "object"]), "minItems": 1, "maxItems": 1024}},
+    },
+    "Answers": shaped({"model_name": _TEXT, "model_version": _TEXT, "answers": _list(_of("object"))}),
     "InputTensor": shaped(_TENSOR, optional=["parameters", "data"]),
     "OutputTensor": shaped(_TENSOR, optional=["parameters", "data"]),
     "InferRequest": shaped(
