@@ -85,6 +85,8 @@ NEWER: dict[str, set[str]] = {
         "lambda:UpdateAlias",
     },
     "AWS::Lambda::EventSourceMapping": {"lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"},
+    # Mount targets are looked at with the permissions of who makes the function, as DescribeMountTargets says of EFS.
+    "AWS::Lambda::Function": {"s3files:ListMountTargets"},
     "AWS::Lambda::Permission": {"lambda:AddPermission", "lambda:GetPolicy", "lambda:RemovePermission"},
     "AWS::Lambda::Version": {
         "lambda:DeleteFunction",
