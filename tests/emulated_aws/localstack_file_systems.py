@@ -78,19 +78,21 @@ def fill_file_systems(folder):
 def mounting(version, command):
     """The command of a function's instance, in a mount namespace with its file system."""
     for config in _mounts.get(version.id.function_name, ()):
+        if not _may(version, "ClientMount"):
+            raise PermissionError(f"{version.config.role} may not mount {config['Arn']}")
         system = _systems[_points[config["Arn"]]]
         system.fill(version.id.region)
-        access = "writable" if _may_write(version) else "readable"
+        access = "writable" if _may(version, "ClientWrite") else "readable"
         start = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", _MOUNT, "sh"]
         command = [*start, str(system.folder), config["LocalMountPath"], access, *command]
     return command
 
 
-def _may_write(version):
+def _may(version, action):
     client, role = connect_to(region_name=version.id.region).iam, version.config.role.rpartition("/")[2]
     policies = client.list_role_policies(RoleName=role)["PolicyNames"]
     found = [client.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in policies]
-    return "elasticfilesystem:ClientWrite" in json.dumps(found)
+    return any(f'"{service}:{action}"' in json.dumps(found) for service in ("elasticfilesystem", "s3files"))
 
 
 _loaded = ResourceProviderExecutor.try_load_resource_provider

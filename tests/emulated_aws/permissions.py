@@ -3,6 +3,7 @@
 https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,9 @@ _S3 = {  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-p
 
 
 def _s3(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
+    if given["Bucket"] == "file-systems":  # LocalStack has no S3 Files, and takes this path for an object's
+        yield Asked("s3files:GetFileSystem", given["Key"])
+        return
     bucket = f"arn:aws:s3:::{given['Bucket']}"
     if operation == "DeleteObjects":
         for entry in given["Delete"]["Objects"]:
@@ -82,11 +86,70 @@ def _lambda(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
     yield Asked(f"lambda:{'InvokeFunction' if operation == 'Invoke' else operation}", function)
     if operation == "CreateFunction":
         yield _passed(given["Role"], "lambda.amazonaws.com")
-        yield Asked("s3:GetObject", f"arn:aws:s3:::{given['Code']['S3Bucket']}/{given['Code']['S3Key']}")
-    if operation == "UpdateFunctionCode":
-        yield Asked("s3:GetObject", f"arn:aws:s3:::{given['S3Bucket']}/{given['S3Key']}")
+    yield from _code(given.get("Code") or given)
+    if given.get("VpcConfig", {}).get("SubnetIds"):
+        # https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html (required permissions)
+        yield from (Asked(f"ec2:Describe{each}") for each in ("SecurityGroups", "Subnets", "Vpcs"))
     if given.get("Tags"):
         yield Asked("lambda:TagResource", function)
+
+
+def _code(given: dict[str, Any]) -> Iterator[Asked]:
+    """Of an object, an image, or no further place: then it is in the call itself.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/images-create.html (Amazon ECR permissions)
+    """
+    if given.get("S3Key"):
+        yield Asked("s3:GetObject", f"arn:aws:s3:::{given['S3Bucket']}/{given['S3Key']}")
+    if given.get("ImageUri"):
+        image = _repository(given["ImageUri"].partition("/")[2].partition("@")[0])
+        read = ("BatchGetImage", "GetDownloadUrlForLayer", "GetRepositoryPolicy", "SetRepositoryPolicy")
+        yield from (Asked(f"ecr:{each}", image) for each in read)
+
+
+def _repository(name: str) -> str:
+    return f"arn:aws:ecr:{_PLACE}:repository/{name}"
+
+
+def _ecr(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
+    names = given.get("repositoryNames") or [given["repositoryName"]] if given else []
+    yield from (Asked(f"ecr:{operation}", _repository(name)) for name in names)
+    if not names:
+        yield Asked(f"ecr:{operation}")
+
+
+_IMAGES = {  # https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html
+    ("HEAD", "manifests"): ("BatchGetImage",),
+    ("GET", "manifests"): ("BatchGetImage",),
+    ("PUT", "manifests"): ("PutImage",),
+    ("HEAD", "blobs"): ("BatchCheckLayerAvailability",),
+    ("GET", "blobs"): ("GetDownloadUrlForLayer",),
+    ("POST", "blobs/uploads"): ("InitiateLayerUpload",),
+    ("PATCH", "blobs/uploads"): ("UploadLayerPart",),
+    ("PUT", "blobs/uploads"): ("UploadLayerPart", "CompleteLayerUpload"),
+}
+
+
+def asked_of_registry(log: str) -> list[Asked]:
+    """What Amazon ECR would have asked about Lamella's requests to the registry.
+
+    Args:
+        log: In which the registry has written each.
+    """
+    found = re.findall(r'"([A-Z]+) /v2/(\S+?)/(manifests|blobs/uploads|blobs)/\S* HTTP/1.1" .* "lamella"', log)
+    return [Asked(f"ecr:{each}", _repository(name)) for how, name, what in found for each in _IMAGES[how, what]]
+
+
+def _ec2(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
+    yield Asked(f"ec2:{operation}")
+    if given.get("TagSpecifications"):
+        yield Asked("ec2:CreateTags")
+
+
+def _efs(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
+    yield Asked(f"elasticfilesystem:{operation}")
+    if given.get("Tags"):
+        yield Asked("elasticfilesystem:TagResource")
 
 
 def _states(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
@@ -147,11 +210,15 @@ def _cloudformation(operation: str, given: dict[str, Any]) -> Iterator[Asked]:
 
 _SERVICES: dict[str, Callable[[str, dict[str, Any]], Iterator[Asked]]] = {
     "cloudformation": _cloudformation,
+    "ec2": _ec2,
+    "ecr": _ecr,
+    "efs": _efs,
     "iam": _iam,
     "lambda": _lambda,
     "logs": _logs,
     "s3": _s3,
     "scheduler": _scheduler,
+    "service-quotas": lambda operation, _: iter([Asked(f"servicequotas:{operation}")]),
     "sqs": _sqs,
     "stepfunctions": _states,
     "sts": lambda operation, _: iter([Asked(f"sts:{operation}")]),

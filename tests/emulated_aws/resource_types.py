@@ -11,7 +11,69 @@ from tests.emulated_aws.server import localstack_python
 
 _HANDLERS = ("create", "read", "update", "delete")
 
+# https://docs.aws.amazon.com/efs/latest/ug/API_CreateMountTarget.html and its like: each mount target has one.
+_INTERFACES = {
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:ModifyNetworkInterfaceAttribute",
+}
+
 NEWER: dict[str, set[str]] = {
+    "AWS::EC2::SecurityGroup": {
+        "ec2:AuthorizeSecurityGroupEgress",
+        "ec2:AuthorizeSecurityGroupIngress",
+        "ec2:CreateSecurityGroup",
+        "ec2:CreateTags",
+        "ec2:DeleteSecurityGroup",
+        "ec2:DeleteTags",
+        "ec2:DescribeInstances",
+        "ec2:DescribeSecurityGroups",
+        "ec2:RevokeSecurityGroupEgress",
+        "ec2:RevokeSecurityGroupIngress",
+    },
+    "AWS::EFS::AccessPoint": {
+        "elasticfilesystem:CreateAccessPoint",
+        "elasticfilesystem:DeleteAccessPoint",
+        "elasticfilesystem:DescribeAccessPoints",
+        "elasticfilesystem:ListTagsForResource",
+        "elasticfilesystem:TagResource",
+        "elasticfilesystem:UntagResource",
+    },
+    "AWS::EFS::FileSystem": {
+        "elasticfilesystem:CreateFileSystem",
+        "elasticfilesystem:CreateReplicationConfiguration",
+        "elasticfilesystem:DeleteFileSystem",
+        "elasticfilesystem:DeleteFileSystemPolicy",
+        "elasticfilesystem:DeleteReplicationConfiguration",
+        "elasticfilesystem:DeleteTags",
+        "elasticfilesystem:DescribeBackupPolicy",
+        "elasticfilesystem:DescribeFileSystemPolicy",
+        "elasticfilesystem:DescribeFileSystems",
+        "elasticfilesystem:DescribeLifecycleConfiguration",
+        "elasticfilesystem:DescribeReplicationConfigurations",
+        "elasticfilesystem:ListTagsForResource",
+        "elasticfilesystem:PutBackupPolicy",
+        "elasticfilesystem:PutFileSystemPolicy",
+        "elasticfilesystem:PutLifecycleConfiguration",
+        "elasticfilesystem:TagResource",
+        "elasticfilesystem:UntagResource",
+        "elasticfilesystem:UpdateFileSystem",
+        "elasticfilesystem:UpdateFileSystemProtection",
+        "kms:CreateGrant",
+        "kms:DescribeKey",
+        "kms:GenerateDataKeyWithoutPlaintext",
+    },
+    "AWS::EFS::MountTarget": {
+        "elasticfilesystem:CreateMountTarget",
+        "elasticfilesystem:DeleteMountTarget",
+        "elasticfilesystem:DescribeMountTargetSecurityGroups",
+        "elasticfilesystem:DescribeMountTargets",
+        "elasticfilesystem:ModifyMountTargetSecurityGroups",
+        *_INTERFACES,
+    },
     "AWS::IAM::Role": {"iam:ListAttachedRolePolicies", "iam:GetRolePolicy"},
     "AWS::Lambda::Alias": {
         "lambda:CreateAlias",
@@ -23,6 +85,8 @@ NEWER: dict[str, set[str]] = {
         "lambda:UpdateAlias",
     },
     "AWS::Lambda::EventSourceMapping": {"lambda:ListTags", "lambda:TagResource", "lambda:UntagResource"},
+    # Mount targets are looked at with the permissions of who makes the function, as DescribeMountTargets says of EFS.
+    "AWS::Lambda::Function": {"s3files:ListMountTargets"},
     "AWS::Lambda::Permission": {"lambda:AddPermission", "lambda:GetPolicy", "lambda:RemovePermission"},
     "AWS::Lambda::Version": {
         "lambda:DeleteFunction",
@@ -32,6 +96,31 @@ NEWER: dict[str, set[str]] = {
         "lambda:PublishVersion",
     },
     "AWS::Logs::LogGroup": {"logs:ListTagsForResource", "logs:TagResource", "logs:UntagResource"},
+    # Not of the types, which are not known here: what there is for each property that a template sets.
+    "AWS::S3Files::AccessPoint": {
+        "s3files:CreateAccessPoint",
+        "s3files:DeleteAccessPoint",
+        "s3files:GetAccessPoint",
+        "s3files:ListTagsForResource",
+        "s3files:TagResource",
+        "s3files:UntagResource",
+    },
+    "AWS::S3Files::FileSystem": {
+        "iam:PassRole",
+        "s3files:CreateFileSystem",
+        "s3files:DeleteFileSystem",
+        "s3files:GetFileSystem",
+        "s3files:ListTagsForResource",
+        "s3files:TagResource",
+        "s3files:UntagResource",
+    },
+    "AWS::S3Files::MountTarget": {
+        "s3files:CreateMountTarget",
+        "s3files:DeleteMountTarget",
+        "s3files:GetMountTarget",
+        "s3files:UpdateMountTarget",
+        *_INTERFACES,
+    },
     "AWS::S3::BucketPolicy": {"s3:DeleteBucketPolicy", "s3:GetBucketPolicy", "s3:PutBucketPolicy"},
     "AWS::ApiGatewayV2::Api": {
         "apigateway:DELETE",

@@ -5,20 +5,22 @@ LocalStack lets everybody do everything, and writes down who did what. Here IAM'
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 from tests import models
-from tests.emulated_aws.permissions import Call, needed
+from tests.emulated_aws.permissions import Call, asked_of_registry, needed
 from tests.emulated_aws.policies import Asked, Document, allows, matches
 from tests.emulated_aws.resource_types import permissions
-from tests.emulated_aws.server import ACCOUNT, CALLS, REGION
+from tests.emulated_aws.server import ACCOUNT, CALLS, REGION, REGISTRY_PROGRAMS
 from tests.functional.aws import X, client, keys, remove_all, sliced, target, wanted
+from tests.functional.registries import need
 from tests.functional.test_aws_doors import Deployed, awaited, body
+from tests.functional.test_aws_images import OF_AWS, written_base
 from tests.functional.test_aws_resource_types import resources
 
 from lamella.targets.aws.iam_policies import Purpose, iam_policies
@@ -28,6 +30,7 @@ from lamella.targets.aws.settings import ObjectEvents
 NAME = "allowed"
 DEPLOYER, RUNNER, NOBODY = "deployer", "runner", "test"
 LARGE = np.random.default_rng(0).standard_normal((60_000, 32), np.float32)
+Lived = TypeVar("Lived")
 CYCLES = [
     ("express", "package", 2),
     ("standard", "package", 2),
@@ -41,6 +44,7 @@ UNSEEN = {
     "cloudformation:ContinueUpdateRollback": "no update fails twice here",
     "cloudformation:DeleteChangeSet": "no change set is empty here",
     "execute-api:Invoke": "LocalStack has no HTTP APIs",
+    "iam:CreateServiceLinkedRole": "LocalStack's services need no roles of their own",
     "lambda:GetAccountSettings": "LocalStack's account has no concurrency to reserve",
     "lambda:InvokeFunctionUrl": "LocalStack's URLs are open",
     "logs:*LogDeliver*": "LocalStack has no logs of workflows",
@@ -51,8 +55,26 @@ UNSEEN = {
 }
 """What nothing here does, and why AWS still wants it."""
 
-ELSEWHERE = {"Images", "ImageLogin", "FileSystems", "Networks", "SeeNetworks", "ServiceRoles"}
-"""What is for file systems and images, which LocalStack has not."""
+MOUNTS = {"FileSystems", "SeeFileSystems", "Networks", "SeeNetworks"}
+OTHERS = {"image": {"Images", "ImageLogin"}, "efs": MOUNTS, "s3-files": MOUNTS}
+"""What deliveries need that not every machine can try, and which statements are for them."""
+
+NETWORK = {
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+}
+"""What AWS Lambda does as a function's role. https://docs.aws.amazon.com/lambda/latest/dg/configuration-vpc.html"""
+
+UNSEEN_OF_MOUNTS = UNSEEN | {
+    "*:ClientMount": "mounting is no call; without this nothing is mounted here",
+    "*:ClientWrite": "nor is writing; without this it is mounted to be read",
+    "ec2:*": "functions are in no network here",
+    "s3:GetObjectVersion": "S3 Files is a folder here, and nothing is read beside it",
+}
 
 
 @dataclass(frozen=True)
@@ -62,10 +84,14 @@ class Cycle:
     Attributes:
         calls: In order.
         roles: Policies of each role, by name.
+        pushed: What was asked of the registry of images.
+        outputs: Of the stack.
     """
 
     calls: list[Call]
     roles: dict[str, list[Document]]
+    pushed: list[Asked] = field(default_factory=list)
+    outputs: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, key: str) -> list[Asked]:
         return [asked for call in self.calls if call.key == key for asked in needed(call)]
@@ -100,15 +126,61 @@ class Cycle:
 def cycles(aws: str, localstack_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Cycle]:
     found, folder = [], tmp_path_factory.mktemp("allowed")
     source = models.mlp(folder / "model.onnx")
-    with (localstack_folder / CALLS).open(encoding="utf-8") as file:
+    for number, (workflow, delivery, slices) in enumerate(CYCLES):
+        directory = sliced(source, folder / str(number), slices)
+        roles, calls, _ = recorded(localstack_folder, lambda: live(aws, directory, workflow, delivery))  # noqa: B023
+        found.append(Cycle(calls, roles))
+    return found
+
+
+@pytest.fixture(scope="module", params=list(OTHERS))
+def other(
+    request: pytest.FixtureRequest, aws: str, localstack_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Cycle]:
+    """A delivery, and the life of a deployment with it."""
+    del aws
+    kind, folder = str(request.param), tmp_path_factory.mktemp("other")
+    if kind == "image":
+        need(*REGISTRY_PROGRAMS)
+        chosen = {"delivery": "image", "base_image": str(written_base(folder / "base", OF_AWS))}
+    elif os.geteuid() != 0:
+        pytest.skip("only root may mount a file system for a function")
+    else:
+        chosen = {"delivery": "mount", "mount": kind}
+    made = [
+        sliced(models.mlp(folder / f"{layers}.onnx", layers=layers), folder / str(layers), 1) for layers in (2, 3, 4)
+    ]
+    (roles, outputs), calls, log = recorded(localstack_folder, lambda: short(made, chosen))
+    return kind, Cycle(calls, roles, asked_of_registry(log), outputs)
+
+
+def recorded(folder: Path, lived: Callable[[], Lived]) -> tuple[Lived, list[Call], str]:
+    """What a life gives back, what was called meanwhile, and what LocalStack and its registry have logged."""
+    with (folder / CALLS).open(encoding="utf-8") as file, (folder / "log").open(errors="replace") as log:
         file.seek(0, os.SEEK_END)
-        for number, (workflow, delivery, slices) in enumerate(CYCLES):
-            directory = sliced(source, folder / str(number), slices)
-            try:
-                roles = live(aws, directory, workflow, delivery)
-            finally:
-                remove_all()
-            found.append(Cycle([Call(**json.loads(line)) for line in file], roles))
+        log.seek(0, os.SEEK_END)
+        try:
+            found = lived()
+        finally:
+            remove_all()
+        return found, [Call(**json.loads(line)) for line in file], log.read()
+
+
+def short(made: list[Path], chosen: dict[str, Any]) -> tuple[dict[str, list[Document]], Mapping[str, str]]:
+    """Versions, of which one is kept; requests; the end. Returns the policies of roles, and what the stack says."""
+    delivery = chosen["delivery"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lamella.targets.aws.history.VERSIONS_KEPT", 1)
+        patch.setenv("AWS_ACCESS_KEY_ID", DEPLOYER)
+        for directory in made:
+            target(**chosen).apply(wanted(NAME, directory, delivery=delivery))
+        patch.setenv("AWS_ACCESS_KEY_ID", RUNNER)
+        for inputs in ({"x": X}, {"x": LARGE}):
+            target().infer(NAME, inputs)
+        patch.setenv("AWS_ACCESS_KEY_ID", NOBODY)
+        found = policies_of_roles(), dict(target().outputs(NAME))
+        patch.setenv("AWS_ACCESS_KEY_ID", DEPLOYER)
+        target().delete(NAME)
     return found
 
 
@@ -137,6 +209,7 @@ def live(server: str, directory: Path, workflow: str, delivery: str) -> dict[str
             runner.infer(NAME, inputs)
             runner.infer(NAME, inputs, version="larger")
         runner.infer(NAME, {"x": X}, slice=0)
+        runner.reports(NAME)  # what is in the logs by now is another test's
         patch.setenv("AWS_ACCESS_KEY_ID", NOBODY)
         through_doors(Deployed(directory, dict(target().outputs(NAME)), server))
         roles = policies_of_roles()
@@ -219,7 +292,8 @@ def test_who_deploys_may_do_what_that_takes(cycles: list[Cycle]) -> None:
 def test_who_deploys_may_do_nothing_else(cycles: list[Cycle]) -> None:
     done = {each.action for key in (DEPLOYER, RUNNER) for each in of_everybody(cycles, key)}
     called = set().union(*permissions({kind for kind, _ in resources()}).values())
-    granted = {action for allowed in needed_by("deploy") if allowed.sid not in ELSEWHERE for action in allowed.actions}
+    elsewhere = set().union(*OTHERS.values())
+    granted = {action for allowed in needed_by("deploy") if allowed.sid not in elsewhere for action in allowed.actions}
     assert unused(granted, done | called, UNSEEN) == []
 
 
@@ -238,3 +312,55 @@ def test_no_function_or_workflow_may_do_more(cycles: list[Cycle]) -> None:
                 continue
             done = {asked.action for other, asked in cycle.of_roles() if other == role}
             assert unused(actions(policies), done, UNSEEN) == [], role
+
+
+def test_other_deliveries_need_no_more_than_is_printed(other: tuple[str, Cycle]) -> None:
+    kind, cycle = other
+    done = [*cycle.of(DEPLOYER), *cycle.of_cloudformation(), *cycle.pushed]
+    first = {"image": "ecr:PutImage", "efs": "elasticfilesystem:CreateFileSystem", "s3-files": "ec2:CreateVpc"}
+    assert first[kind] in {each.action for each in done}
+    assert refused(printed("deploy"), done) == []
+    assert refused(printed("run"), cycle.of(RUNNER)) == []
+
+
+def test_nothing_is_printed_that_other_deliveries_do_not_need(other: tuple[str, Cycle]) -> None:
+    kind, cycle = other
+    done = {each.action for each in [*cycle.of(DEPLOYER), *cycle.pushed]}
+    called = set().union(*permissions({kind for kind, _ in resources()}).values())
+    granted = {action for allowed in needed_by("deploy") if allowed.sid in OTHERS[kind] for action in allowed.actions}
+    assert granted
+    assert unused(granted, done | called, UNSEEN) == []
+
+
+def test_functions_of_other_deliveries_may_do_what_they_do_and_no_more(other: tuple[str, Cycle]) -> None:
+    kind, cycle = other
+    done = cycle.of_roles()
+    assert any("-slice-0" in role for role, _ in done)
+    assert sorted({f"{role}: {asked}" for role, asked in done if not allows(cycle.roles[role], asked)}) == []
+    excused = UNSEEN if kind == "image" else UNSEEN_OF_MOUNTS
+    for role, policies in cycle.roles.items():
+        if "-mount-" not in role:  # S3 Files' own, which it is that LocalStack lacks
+            its = {asked.action for other, asked in done if other == role}
+            assert unused(actions(policies), its, excused) == [], role
+
+
+def test_functions_may_enter_their_network_and_mount_their_file_system_and_their_code_may_not(
+    other: tuple[str, Cycle],
+) -> None:
+    kind, cycle = other
+    entering = {role: NETWORK & actions(policies) for role, policies in cycle.roles.items() if "-mount-" not in role}
+    assert set(map(frozenset, entering.values())) == {frozenset() if kind == "image" else frozenset(NETWORK)}
+    service = "elasticfilesystem" if kind == "efs" else "s3files"
+    system = f"arn:aws:{service}:{REGION}:{ACCOUNT}:file-system/{cycle.outputs.get('FileSystem')}"
+    for role in () if kind == "image" else entering:
+        policies, function = cycle.roles[role], role.removesuffix(f"-{REGION}")
+        own = {"lambda:SourceFunctionArn": (f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",)}
+        assert refused(policies, [Asked(action) for action in NETWORK]) == []
+        assert len(refused(policies, [Asked(action, "*", own) for action in NETWORK])) == len(NETWORK)
+        assert not allows(policies, Asked(f"{service}:ClientMount", system)), "only through the access point"
+        (mount,) = (entry for each in policies for entry in each["Statement"] if entry.get("Sid") == "Mount")
+        through = {key: (value,) for key, value in mount["Condition"]["StringEquals"].items()}
+        assert through.keys() == {f"{service}:AccessPointArn"}
+        assert allows(policies, Asked(f"{service}:ClientMount", system, through))
+        writes = allows(policies, Asked(f"{service}:ClientWrite", system, through))
+        assert writes == ("-loader-" in role)

@@ -77,8 +77,9 @@ def mount_statements(settings: Settings, *, writes: bool = False) -> list[Json]:
         actions = ["elasticfilesystem:ClientMount", *(["elasticfilesystem:ClientWrite"] if writes else [])]
         through = {"StringEquals": {"elasticfilesystem:AccessPointArn": att(ACCESS_POINT, "Arn")}}
         return [statement("Mount", actions, att(FILE_SYSTEM, "Arn"), Condition=through)]
+    through = {"StringEquals": {"s3files:AccessPointArn": att(ACCESS_POINT, "AccessPointArn")}}
     return [
-        statement("Mount", ["s3files:ClientMount"], att(FILE_SYSTEM, "FileSystemArn")),
+        statement("Mount", ["s3files:ClientMount"], att(FILE_SYSTEM, "FileSystemArn"), Condition=through),
         # Large reads go to the bucket: https://docs.aws.amazon.com/lambda/latest/api/API_S3FilesConfig.html
         statement("DirectReads", ["s3:GetObject", "s3:GetObjectVersion"], bucket_keys(MOUNT_PREFIX)),
     ]
