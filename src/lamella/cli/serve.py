@@ -83,11 +83,16 @@ def serve(
         ),
     ] = True,
     instances: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, metavar="N", envvar="LAMELLA_INSTANCES", rich_help_panel=ENGINE, help="Batches at the same time."
+            min=1,
+            metavar="N",
+            envvar="LAMELLA_INSTANCES",
+            rich_help_panel=ENGINE,
+            help="Batches at the same time, with their share of the threads each; by default two that share all.",
+            show_default=False,
         ),
-    ] = 1,
+    ] = None,
     threads: Annotated[
         int | None,
         typer.Option(
