@@ -184,7 +184,7 @@ _KINDS: dict[str, Callable[[Job, Sequence[bytes]], object]] = {
 def main() -> None:
     """Do the job, and write what came of it."""
     job: Job = json.loads(Path(sys.argv[1]).read_text())
-    requests: list[bytes] = pickle.loads(Path(sys.argv[2]).read_bytes())
+    requests: list[bytes] = pickle.loads(Path(sys.argv[2]).read_bytes())  # noqa: S301 - written by `serving_servers`
     loop = _exact_loop if job["kind"] == "open" else uvloop.new_event_loop
     with asyncio.Runner(loop_factory=loop) as runner:
         sys.stdout.buffer.write(pickle.dumps(runner.run(_KINDS[job["kind"]](job, requests))))  # type: ignore[arg-type]

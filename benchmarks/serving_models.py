@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import models
@@ -69,7 +70,7 @@ def _dense(folder: Path, name: str, widths: Sequence[int]) -> Path:
     """Fully connected layers with random weights: `x` to `y`."""
     random, helper = np.random.default_rng(SEED), onnx.helper
     nodes, weights, last = [], [], "x"
-    for index, (rows, columns) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (rows, columns) in enumerate(pairwise(widths)):
         weight = (random.standard_normal((rows, columns)) / np.sqrt(rows)).astype(np.float32)
         weights.append(onnx.numpy_helper.from_array(weight, f"w{index}"))
         is_end = index == len(widths) - 2
@@ -170,5 +171,3 @@ def check(label: str, subject: Subject, wanted: Sequence[Array], found: Sequence
     for index, (want, have) in enumerate(zip(wanted, found, strict=True)):
         if want.shape != have.shape or not np.allclose(want, have, rtol=1e-3, atol=1e-4 * np.abs(want).max()):
             raise RuntimeError(f"{label} gives a wrong answer to request {index} of `{subject.name}`")
-
-

@@ -17,7 +17,9 @@ TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 def tensors(described) -> list[Tensor]:
     """What the model takes or gives, without the batch's dimension."""
     return [
-        Tensor(name=one.name, dtype=TYPES[one.type], shape=tuple(n if isinstance(n, int) else -1 for n in one.shape[1:]))
+        Tensor(
+            name=one.name, dtype=TYPES[one.type], shape=tuple(n if isinstance(n, int) else -1 for n in one.shape[1:])
+        )
         for one in described
     ]
 
