@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--servers", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured (default: 3; with `--quick` 1)")
     parser.add_argument("--scale", type=float, default=1.0, help="loads last so many times as long")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of an operator, for all")
     parser.add_argument("--quick", action="store_true", help="one round of short loads")
@@ -52,8 +52,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=models.CACHE, help="folder of the models")
     parser.add_argument("--output", type=Path, help="results file (default: benchmarks/results/serving.json)")
     settings = parser.parse_args()
+    settings.rounds = settings.rounds or (1 if settings.quick else 3)
     if settings.quick:
-        settings.rounds, settings.scale = 1, 0.5
+        settings.scale = 0.5
     settings.output = settings.output or RESULTS / f"serving{'-quick' if settings.quick else ''}.json"
     return settings
 
