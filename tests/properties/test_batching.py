@@ -126,7 +126,7 @@ def row(value: float = 1.0) -> dict[str, Array]:
 def test_requests_that_wait_go_together_and_the_one_that_found_it_idle_went_alone() -> None:
     async def run() -> list[int]:
         slow = Slow()
-        batcher = Batcher(slow, layout=Layout(), settings=Settings(max_batch_size=8, instances=1))
+        batcher = Batcher(slow, layout=Layout(), settings=Settings(max_batch_size=8))
         first = asyncio.ensure_future(batcher.infer(row()))
         while not batcher.running:
             await asyncio.sleep(0)
@@ -143,7 +143,7 @@ def test_requests_that_wait_go_together_and_the_one_that_found_it_idle_went_alon
 def test_the_queue_is_bounded_and_says_when_to_come_again() -> None:
     async def run() -> None:
         slow = Slow()
-        batcher = Batcher(slow, layout=Layout(), settings=Settings(max_queue_size=2, instances=1))
+        batcher = Batcher(slow, layout=Layout(), settings=Settings(max_queue_size=2))
         taken = [asyncio.ensure_future(batcher.infer(row()))]
         while not batcher.running:
             await asyncio.sleep(0)
@@ -163,7 +163,7 @@ def test_the_queue_is_bounded_and_says_when_to_come_again() -> None:
 def test_a_request_whose_time_is_over_leaves_the_queue() -> None:
     async def run() -> None:
         slow = Slow()
-        batcher = Batcher(slow, layout=Layout(), settings=Settings(instances=1))
+        batcher = Batcher(slow, layout=Layout(), settings=Settings())
         first = asyncio.ensure_future(batcher.infer(row()))
         while not batcher.running:
             await asyncio.sleep(0)
@@ -187,7 +187,7 @@ def test_who_goes_first_is_a_matter_of_priority_and_nobody_waits_for_ever() -> N
             order.append(float(feeds["x"][0, 0]))
             return slow(feeds)
 
-        batcher = Batcher(model, layout=Layout(joins=False), settings=Settings(instances=1))
+        batcher = Batcher(model, layout=Layout(joins=False), settings=Settings())
         asked = [asyncio.ensure_future(batcher.infer(row(0)))]
         while not batcher.running:
             await asyncio.sleep(0)

@@ -83,16 +83,11 @@ def serve(
         ),
     ] = True,
     instances: Annotated[
-        int | None,
+        int,
         typer.Option(
-            min=1,
-            metavar="N",
-            envvar="LAMELLA_INSTANCES",
-            rich_help_panel=ENGINE,
-            help="Batches at the same time, with their share of the threads each; by default two that share all.",
-            show_default=False,
+            min=1, metavar="N", envvar="LAMELLA_INSTANCES", rich_help_panel=ENGINE, help="Batches at the same time."
         ),
-    ] = None,
+    ] = 1,
     threads: Annotated[
         int | None,
         typer.Option(

@@ -85,8 +85,7 @@ class Batcher:
         self._infer, self._layout, self._settings = infer, layout, settings
         largest = settings.max_batch_size or LARGEST_BATCH
         self._curves = curves or Curves(largest, adaptive=settings.max_batch_size is None)
-        self._at_once = settings.at_once
-        self._threads = Threads(self._at_once)
+        self._threads = Threads(settings.instances)
         self._loop = asyncio.get_running_loop()
         self._buckets: dict[Key, _Bucket] = {}
         self._order = count()
@@ -189,7 +188,7 @@ class Batcher:
         done = self.counts.compute_infer
         if not done.count:
             return 1.0
-        return max(1.0, self._waiting * (done.s / done.count) / self._at_once)
+        return max(1.0, self._waiting * (done.s / done.count) / self._settings.instances)
 
     def _left(self, waiting: _Waiting) -> None:
         """Whoever asked has gone: its place is free, where it was still in the queue."""
@@ -223,7 +222,7 @@ class Batcher:
     def _pump(self) -> None:
         """Start as many batches as there are free instances for."""
         self._is_pumping = False
-        while self._buckets and self._computing < self._at_once:
+        while self._buckets and self._computing < self._settings.instances:
             for key in sorted(self._buckets, key=lambda key: self._buckets[key].items[0][:2]):
                 if self._wait_s(key) <= 0:
                     self._start(key, self._next_batch(key))
@@ -247,7 +246,7 @@ class Batcher:
         if not joins(key):
             return 0.0
         best = self._curves.best(key)
-        expected = min(best, -(-max(self._seen) // self._at_once))
+        expected = min(best, -(-max(self._seen) // self._settings.instances))
         if bucket.rows >= expected:
             return 0.0
         delay_s = self._delay_s(key, expected)

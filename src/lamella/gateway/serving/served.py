@@ -41,7 +41,7 @@ def load_model(path: Path, settings: Settings) -> Loaded:
     Raises:
         LamellaError: It cannot be loaded.
     """
-    threads = settings.threads or max(1, thread_count() // (settings.instances or 1))
+    threads = settings.threads or max(1, thread_count() // settings.instances)
     pipeline = Pipeline(path, low_memory=settings.low_memory, threads=threads)
     largest = settings.max_batch_size or LARGEST_BATCH
     subject = Subject(pipeline.infer, pipeline.inputs, pipeline.outputs, pipeline.index_bounds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lamella.errors import UsageError
-from lamella.runtime.cpu import thread_count
 
 LARGEST_BATCH = 64
 """Rows that are put together at most where nobody says otherwise."""
@@ -27,8 +26,8 @@ class Settings:
         max_queue_delay_ms: How long a request waits at most for others to join it; None: a fraction of what the batch
             takes. One that is alone never waits.
         max_queue_size: Requests that wait at most; further ones are refused.
-        instances: Batches that are computed at the same time; None: as `at_once` says.
-        threads: Threads for one operator; None: this process's share of the CPU, divided among `instances`.
+        instances: Batches that are computed at the same time.
+        threads: Threads for one operator; None: this process's share of the CPU, divided among the instances.
         padding: Put texts of different lengths together, where a trial shows that their answers stay the same.
         low_memory: Keep one slice in memory at a time.
     """
@@ -36,21 +35,10 @@ class Settings:
     max_batch_size: int | None = None
     max_queue_delay_ms: float | None = None
     max_queue_size: int = MOST_WAITING
-    instances: int | None = None
+    instances: int = 1
     threads: int | None = None
     padding: bool = True
     low_memory: bool = False
-
-    @property
-    def at_once(self) -> int:
-        """Batches that are computed at the same time.
-
-        Where nobody says: two, which share the threads. When one has no work for a thread - at the end of each
-        operator, between operators - the thread does the other's; and one alone still has all of them.
-        """
-        if self.instances is not None:
-            return self.instances
-        return 1 if self.low_memory or thread_count() == 1 else 2
 
     def __post_init__(self) -> None:
         for name in ("max_batch_size", "max_queue_size", "instances", "threads"):
