@@ -20,8 +20,9 @@ import shutil
 from pathlib import Path
 
 import models
+from machine import busy
 from measure import Sample
-from platform_setting import metered, percentile
+from platform_setting import metered, percentile, tree_processor_s
 from results import ROOT, Group, save
 from serving_models import DENSE, IMAGES, TEXTS, TINY, Subject, check, engine_answers, subject
 from serving_report import conclusions, documented
@@ -117,12 +118,16 @@ def _measured(served: Subject, candidates: list[Candidate], settings: argparse.N
                     running = Running(candidate, served, threads=settings.threads, folder=folder / candidate.label)
                     with running:
                         check(candidate.label, served, wanted, running.answers())
-                        _fill(sample, running, seconds, _best_peer(samples, number) if _is_last(candidate) else None)
+                        share = _fill(
+                            sample, running, seconds, _best_peer(samples, number) if _is_last(candidate) else None
+                        )
                 except (RuntimeError, OSError) as error:
                     if "wrong answer" in str(error):
                         raise
                     sample["error"] = str(error)
                     failed.add(candidate.label)
+            if "error" not in sample:
+                sample["others_share"] = share
             samples.append(sample)
     return Group(name="served", model=served.name, slices=None, samples=samples)
 
@@ -137,8 +142,13 @@ def _best_peer(samples: list[Sample], number: int) -> float | None:
     return max((float(str(s["facts"]["open_rate"])) for s in peers), default=None)
 
 
-def _fill(sample: Sample, running: Running, seconds: float, peer_rate: float | None) -> None:
-    """The loads one after the other; the median of one client alone counts as `seconds`."""
+def _fill(sample: Sample, running: Running, seconds: float, peer_rate: float | None) -> float:
+    """The loads one after the other; the median of one client alone counts as `seconds`.
+
+    Returns the share of the processors that others used. It is taken while the server lives: what its processes have
+    used is lost with those that end after their parents.
+    """
+    before, own_s = busy(), tree_processor_s()
     facts: dict[str, object] = {"start_s": round(running.started_s, 3)}
     running.closed(16, WARM_S)
     for clients in CLIENTS:
@@ -157,6 +167,7 @@ def _fill(sample: Sample, running: Running, seconds: float, peer_rate: float | N
         facts |= _percentiles(load["latencies"], "open_as_peer")
     sample["seconds"] = float(str(facts["p50_ms_1"])) / 1000
     sample["facts"] = facts
+    return before.others_share(own_s=tree_processor_s() - own_s)
 
 
 def _percentiles(latencies: list[float], name: str) -> dict[str, float]:
