@@ -76,11 +76,13 @@ def main() -> None:
     present = [one for one in wanted if one.is_there]
     try:
         groups.append(_imports(present, settings.rounds))
-        for name in settings.models:
-            print(name, flush=True)
-            subjects.append(subject(name, settings.cache, folder))
-            groups.append(_measured(subjects[-1], present, settings, folder))
-            _save(groups, subjects, settings, missing)
+        subjects = [subject(name, settings.cache, folder) for name in settings.models]
+        groups += [Group(name="served", model=one.name, slices=None, samples=[]) for one in subjects]
+        for number in range(settings.rounds):
+            for one, group in zip(subjects, groups[1:], strict=True):
+                print(one.name, flush=True)
+                _measure(one, present, settings, folder, number, group["samples"])
+                _save(groups, subjects, settings, missing)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print_findings(conclusions(groups))
@@ -98,38 +100,42 @@ def _imports(candidates: list[Candidate], rounds: int) -> Group:
     return Group(name="import", model="", slices=None, samples=samples)
 
 
-def _measured(served: Subject, candidates: list[Candidate], settings: argparse.Namespace, folder: Path) -> Group:
-    """Every server in turn, and again."""
+def _measure(  # noqa: PLR0913 - what, which, how, where, and what there is
+    served: Subject,
+    candidates: list[Candidate],
+    settings: argparse.Namespace,
+    folder: Path,
+    number: int,
+    samples: list[Sample],
+) -> None:
+    """Every server in turn, once; one that has failed does not run again."""
     wanted = engine_answers(served, settings.threads)
     seconds = settings.scale * SECONDS[served.name]
-    failed: set[str] = set()
-    samples: list[Sample] = []
-    for number in range(settings.rounds):
-        with metered(BARE, number) as sample:
-            found = bare(served, settings.threads, seconds)
-            sample["seconds"] = found["p50_ms"] / 1000
-            sample["facts"] = {key: round(value, 4) for key, value in found.items()}
+    failed = {sample["label"] for sample in samples if "error" in sample}
+    with metered(BARE, number) as sample:
+        found = bare(served, settings.threads, seconds)
+        sample["seconds"] = found["p50_ms"] / 1000
+        sample["facts"] = {key: round(value, 4) for key, value in found.items()}
+    samples.append(sample)
+    for candidate in candidates:
+        if candidate.label in failed:
+            continue
+        with metered(candidate.label, number) as sample:
+            try:
+                running = Running(candidate, served, threads=settings.threads, folder=folder / candidate.label)
+                with running:
+                    check(candidate.label, served, wanted, running.answers())
+                    share = _fill(
+                        sample, running, seconds, _best_peer(samples, number) if _is_last(candidate) else None
+                    )
+            except (RuntimeError, OSError) as error:
+                if "wrong answer" in str(error):
+                    raise
+                sample["error"] = str(error)
+                failed.add(candidate.label)
+        if "error" not in sample:
+            sample["others_share"] = share
         samples.append(sample)
-        for candidate in candidates:
-            if candidate.label in failed:
-                continue
-            with metered(candidate.label, number) as sample:
-                try:
-                    running = Running(candidate, served, threads=settings.threads, folder=folder / candidate.label)
-                    with running:
-                        check(candidate.label, served, wanted, running.answers())
-                        share = _fill(
-                            sample, running, seconds, _best_peer(samples, number) if _is_last(candidate) else None
-                        )
-                except (RuntimeError, OSError) as error:
-                    if "wrong answer" in str(error):
-                        raise
-                    sample["error"] = str(error)
-                    failed.add(candidate.label)
-            if "error" not in sample:
-                sample["others_share"] = share
-            samples.append(sample)
-    return Group(name="served", model=served.name, slices=None, samples=samples)
 
 
 def _is_last(candidate: Candidate) -> bool:

@@ -28,7 +28,7 @@ ENVIRONMENTS = ROOT / ".venv-servers"
 BATCH = 32
 """Rows of a batch at most, for peers that must be told; their waits are their own defaults."""
 
-_START_S, _END_S = 60.0, 10.0
+_START_S, _END_S = 60.0, 0.3
 _LAMELLA = [sys.executable, "-m", "lamella", "serve"]
 
 
@@ -212,7 +212,7 @@ class Running:
         return descendants(self._process.pid)
 
     def _end(self) -> None:
-        """Ask it to end, then kill what is left of it."""
+        """Ask it to end, then kill what is left of it: some take ten seconds, and nothing depends on how they end."""
         every = self._processes()
         self._process.send_signal(signal.SIGTERM if not self._candidate.lonely else signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
