@@ -4,17 +4,19 @@
 #   make lint    formatting, types, import layers      make docs    the site, warnings are errors
 #   make bench   the published figures                 make clean   removes what these made
 #   make proto   what protoc makes of gateway/grpc/inference.proto, which is in the repository
+#   make servers   the model servers that benchmarks/serving.py compares ours with
 #   make aws     what checkov, the CDK and Terraform's own code say of stacks on AWS; needs node, installs for minutes,
 #                and is not part of CI
 
 PYTHON ?= python3
+PYTHON312 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3.12) python3.12)
 PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python3.13) python3.13)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test lint docs bench aws proto clean
+.PHONY: demo test lint docs bench servers aws proto clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo.stamp
@@ -32,13 +34,16 @@ lint: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: $(VENV)/test.stamp
+bench: $(VENV)/test.stamp servers
 	$(BIN)/python benchmarks/slicing.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/planning.py
 	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/platform_local.py
+	$(BIN)/python benchmarks/serving.py
+
+servers: $(addprefix .venv-servers/,bentoml.stamp fastapi.stamp litserve.stamp mlserver.stamp ray.stamp triton.stamp)
 
 aws: $(VENV)/test.stamp .venv-aws/stamp
 	@PYTHONPATH=. $(BIN)/python tests/aws_tools.py .venv-aws
@@ -48,7 +53,7 @@ proto: $(VENV)/test.stamp
 		--descriptor_set_out inference.protoset --pyi_out . inference.proto
 
 clean:
-	rm -rf $(VENV) .venv-aws .venv-peers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-aws .venv-peers .venv-servers build site .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 $(BIN)/python:
 	@echo "Setting up $(VENV), once"
@@ -110,4 +115,26 @@ $(VENV)/dev.stamp: $(VENV)/test.stamp
 	@$(PYTHON) -m venv .venv-aws/cdk && .venv-aws/cdk/bin/python -m pip install --quiet --quiet aws-cdk-lib==2.275.0
 	@npm install --silent --no-save --ignore-scripts --no-audit --no-fund --prefix .venv-aws/terraform \
 		@cdktf/hcl2json@0.21.0 @cdktf/provider-aws@21.22.1 cdktf@0.21.0 constructs@10.4.2 typescript@5.9.3
+	@touch $@
+
+# Other model servers, each by itself. MLServer needs Python 3.12 at most; the Triton that pytriton brings is linked with
+# the system's libpython, so that it needs the system's Python.
+.venv-servers/mlserver.stamp: SERVER_PYTHON = $(PYTHON312)
+.venv-servers/triton.stamp: SERVER_PYTHON = /usr/bin/python3
+.venv-servers/%.stamp: SERVER_PYTHON = $(PYTHON)
+.venv-servers/bentoml.stamp: SERVER = bentoml
+.venv-servers/fastapi.stamp: SERVER = fastapi 'uvicorn[standard]'
+.venv-servers/litserve.stamp: SERVER = litserve
+.venv-servers/mlserver.stamp: SERVER = mlserver
+.venv-servers/ray.stamp: SERVER = 'ray[serve]'
+.venv-servers/triton.stamp: SERVER = nvidia-pytriton
+
+.venv-servers/%.stamp: constraints-servers.txt Makefile
+	@echo "Installing the model server $*"
+	@if command -v uv >/dev/null; then \
+		uv venv --quiet --clear --python "$$(command -v $(SERVER_PYTHON))" .venv-servers/$* && \
+		uv pip install --quiet --only-binary :all: --python .venv-servers/$* --constraint constraints-servers.txt onnxruntime $(SERVER); \
+	else \
+		$(SERVER_PYTHON) -m venv --clear .venv-servers/$* && .venv-servers/$*/bin/python -m pip install --quiet --quiet \
+			--disable-pip-version-check --constraint constraints-servers.txt onnxruntime $(SERVER); fi
 	@touch $@
