@@ -100,7 +100,7 @@ def _imports(candidates: list[Candidate], rounds: int) -> Group:
     return Group(name="import", model="", slices=None, samples=samples)
 
 
-def _measure(  # noqa: PLR0913 - what, which, how, where, and what there is
+def _measure(
     served: Subject,
     candidates: list[Candidate],
     settings: argparse.Namespace,
