@@ -34,6 +34,7 @@ from lamella.stores.directory import path_of
 from lamella.stores.opening import open_store
 from lamella.targets.base import Wanted
 from lamella.targets.local.guardian import owner_prefix
+from lamella.targets.local.logs import read_stamp
 from lamella.targets.local.sandbox import detect
 from lamella.targets.local.target import LocalTarget
 
@@ -330,7 +331,8 @@ def test_every_request_gets_its_own_answer_or_a_clear_error_and_nothing_is_left(
 
 def ends_of_instances(home: Path) -> Counter[str]:
     """How often an instance was stopped in the middle of a request, by reason, as the functions' logs have it."""
-    logs = "".join(path.read_text() for path in home.glob("platforms/*/logs/*.log*"))
+    written = (line for path in home.glob("platforms/*/logs/*.log*") for line in path.read_text().splitlines())
+    logs = "\n".join(read_stamp(line)[1] for line in written)
     failures = re.findall(r"^REPORT .*\tStatus: (\w+)(?:\tError Type: ([\w.]+))?\t$", logs, re.MULTILINE)
     return Counter(kind or status for status, kind in failures)
 
