@@ -138,15 +138,23 @@ def _finding(
 
 def documented(page: str, results: Mapping[str, object]) -> str:
     """A page with the tables between its markers made from a results file."""
-    groups = cast("list[Group]", results["groups"])
+    every = cast("list[Group]", results["groups"])
+    groups = [group for group in every if group["samples"]]
     findings = cast("list[Finding]", results["findings"])
     told = cast("dict[str, object]", results["settings"])
-    parts = [_SHARED] if told["shared"] else []
+    parts = [_said(every, told), *([_SHARED] if told["shared"] else [])]
     parts += [f"### Targets\n\n{_targets(findings)}"]
     for group in groups:
         table = _imports(group) if group["name"] == "import" else _loads(group)
         parts.append(f"### {_TITLES.get(group['model'], group['model'])}\n\n{table}")
     return between(page, "\n\n".join(parts))
+
+
+def _said(groups: Sequence[Group], settings: Mapping[str, object]) -> str:
+    """How much was measured, and what was not."""
+    done = {g["model"]: len({s["round"] for s in g["samples"]}) for g in groups if g["name"] == "served"}
+    rounds = "; ".join(f"`{model}`: {number or 'not measured'}" for model, number in done.items())
+    return f"Rounds of each model: {rounds}. Loads last {settings['scale']} times as long as by default."
 
 
 _SHARED = (
