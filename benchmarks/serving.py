@@ -23,7 +23,7 @@ import models
 from machine import busy
 from measure import Sample
 from platform_setting import metered, percentile, tree_processor_s
-from results import ROOT, Group, save
+from results import ROOT, Group, save, save_again
 from serving_models import DENSE, IMAGES, TEXTS, TINY, Subject, check, engine_answers, subject
 from serving_report import conclusions, documented
 from serving_servers import BARE, CANDIDATES, LAMELLA, UNBATCHED, Candidate, Running, bare, import_s
@@ -64,7 +64,10 @@ def main() -> None:
     """Measure, print the findings, write the results file."""
     settings = arguments()
     if settings.document:
-        PAGE.write_text(documented(PAGE.read_text(), json.loads(settings.output.read_text())))
+        results = json.loads(settings.output.read_text())
+        results["findings"] = conclusions(results["groups"])
+        save_again(settings.output, results, groups=results["groups"], findings=results["findings"])
+        PAGE.write_text(documented(PAGE.read_text(), results))
         return
     wanted = [one for one in CANDIDATES if not settings.servers or one.label in settings.servers]
     missing = [one.label for one in wanted if not one.is_there]
