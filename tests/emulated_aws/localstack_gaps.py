@@ -1,5 +1,7 @@
 """What CloudFormation does and LocalStack does not: resources change where they are, unless their identity changes."""
 
+import json
+
 from botocore.exceptions import ClientError
 from localstack.aws.api.cloudformation import ChangeAction, ChangeSetType, StackStatus
 from localstack.services.cloudformation.engine.v2.change_set_model_executor import (
@@ -12,13 +14,14 @@ from localstack.services.cloudformation.resource_provider import (
     ProgressEvent,
     ResourceProviderExecutor,
 )
+from localstack.services.iam.resource_providers.aws_iam_role import IAMRoleProvider
 from localstack.services.lambda_.resource_providers.lambda_alias import LambdaAliasProvider
 from localstack.services.logs.resource_providers.aws_logs_loggroup import LogsLogGroupProvider
 from localstack.services.s3.resource_providers.aws_s3_bucket import S3BucketProvider
 
 
 def fill() -> None:
-    """Let CloudFormation update aliases, buckets and log groups, and take back an update that fails."""
+    """Let CloudFormation update aliases, buckets, log groups and roles, and take back an update that fails."""
     ChangeSetModelExecutor._execute_resource_change = _change
     ChangeSetModelExecutor.execute = _execute
     LambdaAliasProvider.update = _update_alias
@@ -26,6 +29,7 @@ def fill() -> None:
     S3BucketProvider._create_bucket_if_does_not_exist = _create_bucket
     S3BucketProvider.delete = _delete_bucket
     LogsLogGroupProvider.update = _update_log_group
+    IAMRoleProvider.update = _update_role
 
 
 _changed = ChangeSetModelExecutor._execute_resource_change
@@ -106,6 +110,21 @@ def _update_bucket(self, request):
         **(told or {"Bucket": request.desired_state["BucketName"], "NotificationConfiguration": {}})
     )
     return _done(request)
+
+
+_updated_role = IAMRoleProvider.update
+
+
+def _update_role(self, request):
+    """LocalStack leaves a role's own policies as they were."""
+    iam, role = request.aws_client_factory.iam, request.previous_state["RoleName"]
+    wanted = {policy["PolicyName"]: policy["PolicyDocument"] for policy in request.desired_state.get("Policies", ())}
+    for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        if name not in wanted:
+            iam.delete_role_policy(RoleName=role, PolicyName=name)
+    for name, document in wanted.items():
+        iam.put_role_policy(RoleName=role, PolicyName=name, PolicyDocument=json.dumps(document))
+    return _updated_role(self, request)
 
 
 def _create_bucket(_self, model, region, s3):
