@@ -14,6 +14,7 @@ from lamella.errors import UsageError
 from lamella.packaging.package import build_packages
 from lamella.platforms import load_platform
 from lamella.runtime.payload import Event
+from lamella.stores.directory import DirectoryStore
 from lamella.stores.opening import open_store, split_uri
 
 WIDTH = 64
@@ -83,7 +84,7 @@ def test_weights_that_somebody_else_brings_are_found_where_a_variable_says(tmp_p
         platform=load_platform("aws-lambda"),
         delivery="object-store",
         store="s3://nobody-knows",
-        weights=tmp_path / "brought",
+        weights=DirectoryStore(tmp_path / "brought"),
         cache=tmp_path / "cache",
     )
     digests = {entry.sha256 for package in built for entry in package.function.objects}
