@@ -39,7 +39,7 @@ Open = Callable[[Path], Target]
 TARGETS: dict[str, Open] = {"local": LocalTarget, **({"aws": open_aws} if AWS_TESTS else {})}
 GAPS = {
     "test_the_timeline_tells_cold_from_warm": "a workflow does not say what was billed; logs do",
-    "test_a_model_that_is_not_in_the_package_answers_alike[aws-image]": "images are refused there for now",
+    "test_a_model_that_is_not_in_the_package_answers_alike[aws-image]": "it is in test_aws_images.py",
     "test_functions_of_one_name_are_refused": "tests/functional/test_aws_faults.py has it, in terms of stacks",
 }
 """What AWS does not do as the local platform does."""
